@@ -1,0 +1,1 @@
+"""The DAG core: stages, identity, store, graph, plan, runner. It knows nothing of text or models."""

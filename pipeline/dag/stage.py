@@ -1,0 +1,176 @@
+"""What a stage is: a dataclass that declares its inputs, its identity and how it runs. Declaring runs nothing."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+from pipeline.dag.folder import Folder
+from pipeline.dag.resources import Resources
+
+if TYPE_CHECKING:
+    from pipeline.dag.store import Manifest
+
+
+class Problem(NamedTuple):
+    """Something wrong in a config, said by the dataclass that knows; the caller adds the dotted path."""
+
+    field: str
+    what: str
+    allowed: str
+    do: str
+
+
+def port(*kinds: str) -> Any:
+    """An input that accepts artifacts of these kinds: the name of a node, or `node/part` for a part of its artifact."""
+    return field(default="", metadata={"kinds": kinds})
+
+
+def optional_port(*kinds: str) -> Any:
+    """An input that may stay empty."""
+    return field(default="", metadata={"kinds": kinds, "optional": True})
+
+
+def many_ports(*kinds: str) -> Any:
+    """An input that takes a list of nodes, at least one."""
+    return field(default_factory=list, metadata={"kinds": kinds})
+
+
+def circumstance(default: Any) -> Any:
+    """A field that does not change the result, and so is no part of the fingerprint."""
+    return field(default=default, metadata={"circumstance": True})
+
+
+@dataclass
+class NoInputs:
+    """The inputs of a stage that begins from files outside."""
+
+
+@dataclass
+class Stage:
+    """A kind of work. Subclasses name their ports in a nested `Inputs` dataclass and their settings as fields."""
+
+    name: ClassVar[str] = ""
+    "What the stage is called in recipes and in the store."
+    version: ClassVar[int] = 1
+    "Raised by hand when the same config and inputs begin to mean another result."
+    produces: ClassVar[str] = ""
+    "The kind of its artifact."
+
+    def ports(self) -> dict[str, tuple[tuple[str, ...], list[str], bool]]:
+        """Port name to (accepted kinds, references given, whether it may stay empty)."""
+        inputs = getattr(self, "inputs", None) or NoInputs()
+        found = {}
+        for each in dataclasses.fields(inputs):
+            given = getattr(inputs, each.name)
+            references = [given] if isinstance(given, str) else list(given)
+            optional = bool(each.metadata.get("optional"))
+            found[each.name] = (each.metadata["kinds"], [name for name in references if name], optional)
+        return found
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that change the result, as plain values for the fingerprint."""
+        return {
+            each.name: getattr(self, each.name)
+            for each in dataclasses.fields(self)
+            if each.name != "inputs" and not each.metadata.get("circumstance")
+        }
+
+    def external_files(self) -> "list[ExternalFile]":
+        """Files from outside the store whose bytes are identity; none for most stages."""
+        return []
+
+    def problems(self) -> list[Problem]:
+        """What is wrong with the settings, found before anything runs."""
+        return []
+
+    def estimate(self, inputs: "Mapping[str, list[Manifest]]") -> dict[str, float]:
+        """What `plan` can say beforehand from the manifests of finished inputs (tokens, steps, bytes); may be empty."""
+        del inputs
+        return {}
+
+    def run(self, context: "StageContext") -> "StageResult":
+        """Do the work: write the artifact's files under `context.output`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ExternalFile:
+    """A file from outside: its name within the corpus (identity) and where it lies (circumstance)."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Input:
+    """One artifact, or a part of one, at a port of a running stage."""
+
+    node: str
+    part: str
+    "The part of the artifact, or an empty string for the whole of it."
+    kind: str
+    folder: Folder
+    manifest: "Manifest"
+
+
+@dataclass
+class StageResult:
+    """What a stage leaves in its manifest beside its files."""
+
+    counters: dict[str, int] = field(default_factory=dict)
+    "Whole numbers that add up: documents in, kept, dropped by reason, tokens."
+    metrics: dict[str, float] = field(default_factory=dict)
+    "Measurements of the result: losses, scores, fractions."
+
+
+class Channel(Protocol):
+    """Where a running stage, on any machine, sends its events; it never blocks and never fails the sender."""
+
+    def send(self, event: dict[str, Any]) -> None: ...
+
+
+@dataclass
+class StageContext:
+    """What a running stage sees: its inputs, where to write, what it may use, and whom to tell."""
+
+    node: str
+    key: str
+    "The node's fingerprint."
+    inputs: dict[str, list[Input]]
+    output: Folder
+    "What is written below becomes the artifact; `logs/` is kept but is not content."
+    scratch: Folder
+    "State to resume from, such as checkpoints; gone once the artifact is committed."
+    resources: Resources
+    channel: Channel
+    map: "MapTasks"
+    tracking_uri: str = ""
+    "Where MLflow keeps runs and models."
+    lineage: dict[str, str] = field(default_factory=dict)
+    "Every node above this one, with its fingerprint."
+
+    def one(self, name: str) -> Input:
+        """The artifact at a port that takes exactly one."""
+        return self.inputs[name][0]
+
+    def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
+        self.channel.send({"kind": "progress", "done": done, "total": total, "unit": unit, "note": note})
+
+
+class MapTasks(Protocol):
+    """Runs one Ray task per item, bounded in flight, retried when a worker is lost."""
+
+    def __call__(
+        self,
+        function: Callable[..., dict[str, Any]],
+        items: Mapping[str, tuple[Any, ...]],
+        *,
+        unit: str = "shards",
+        num_cpus: float = 1,
+    ) -> dict[str, dict[str, Any]]:
+        """Name to result. A finished item is recorded, and skipped when the node is resumed.
+
+        `function(*item)` returns what JSON can hold; its name and the item's name identify the work.
+        """
+        ...
