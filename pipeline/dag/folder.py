@@ -54,9 +54,9 @@ class Folder:
         return Folder(self.filesystem, f"{self.path}/{name}", f"{base.rstrip('/')}/{name}{mark}{query}")
 
     def exists(self, name: str) -> bool:
-        return bool(self.filesystem.get_file_info(self._at(name)).type != fs.FileType.NotFound)
+        return bool(self.filesystem.get_file_info(self.at(name)).type != fs.FileType.NotFound)
 
-    def list(self, suffix: str = "") -> list[FileEntry]:
+    def files(self, suffix: str = "") -> list[FileEntry]:
         """Every file below, at any depth, sorted by name; nothing where the folder does not exist."""
         found = self.filesystem.get_file_info(
             fs.FileSelector(self.path, recursive=True, allow_not_found=True)
@@ -78,13 +78,13 @@ class Folder:
     def opening(self, name: str) -> Any:
         """The file for reading: a memory map where the filesystem is local."""
         if self.is_local:
-            return pa.memory_map(self._at(name), "r")
-        return self.filesystem.open_input_file(self._at(name))
+            return pa.memory_map(self.at(name), "r")
+        return self.filesystem.open_input_file(self.at(name))
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[BinaryIO]:
         """A binary sink that becomes the file when the block ends well, and nothing when it does not."""
-        target = Path(self._at(name))
+        target = Path(self.at(name))
         if self.is_local:
             target.parent.mkdir(parents=True, exist_ok=True)
         # A remote stream would publish half a file when it is dropped, so remote writes are gathered here first.
@@ -105,7 +105,7 @@ class Folder:
             Path(temporary).unlink(missing_ok=True)
 
     def read_bytes(self, name: str) -> bytes:
-        with self.filesystem.open_input_file(self._at(name)) as source:
+        with self.filesystem.open_input_file(self.at(name)) as source:
             return cast("bytes", source.read())
 
     def write_bytes(self, name: str, content: bytes) -> None:
@@ -128,17 +128,17 @@ class Folder:
             with self.writing(name) as sink, source.open("rb") as content:
                 shutil.copyfileobj(content, sink, 1 << 20)
         else:
-            fs.copy_files(str(source), self._at(name), fs.LocalFileSystem(), self.filesystem)
+            fs.copy_files(str(source), self.at(name), fs.LocalFileSystem(), self.filesystem)
 
     def move_file(self, name: str, target: "Folder") -> None:
         """Move one file to the same name in `target` (on the same filesystem), replacing what is there."""
         if self.is_local:
-            Path(target._at(name)).parent.mkdir(parents=True, exist_ok=True)
-        self.filesystem.move(self._at(name), target._at(name))
+            Path(target.at(name)).parent.mkdir(parents=True, exist_ok=True)
+        self.filesystem.move(self.at(name), target.at(name))
 
     def delete(self, name: str = "") -> None:
         """Remove a file, or a folder with all below it; nothing happens where there is nothing."""
-        path = self._at(name) if name else self.path
+        path = self.at(name) if name else self.path
         info = self.filesystem.get_file_info(path)
         with contextlib.suppress(FileNotFoundError):
             if info.type == fs.FileType.Directory:
@@ -149,10 +149,10 @@ class Folder:
     def digest(self, name: str) -> str:
         """SHA-256 of a file's bytes, in hex."""
         if self.is_local:
-            with Path(self._at(name)).open("rb") as source:
+            with Path(self.at(name)).open("rb") as source:
                 return hashlib.file_digest(source, "sha256").hexdigest()
         total = hashlib.sha256()
-        with self.filesystem.open_input_file(self._at(name)) as source:
+        with self.filesystem.open_input_file(self.at(name)) as source:
             while content := source.read(1 << 22):
                 total.update(content)
         return total.hexdigest()
@@ -166,17 +166,18 @@ class Folder:
             return Path(self.path)
         cache = Path(os.environ.get("HEADRACE_CACHE", Path.home() / ".cache" / "headrace"))
         root = cache / hashlib.sha256(self.url.encode()).hexdigest()[:24]
-        for entry in self.list():
+        for entry in self.files():
             copy = root / entry.name
             if copy.exists() and copy.stat().st_size == entry.size:
                 continue
             copy.parent.mkdir(parents=True, exist_ok=True)
             temporary = copy.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{copy.name}")
-            fs.copy_files(self._at(entry.name), str(temporary), self.filesystem, fs.LocalFileSystem())
+            fs.copy_files(self.at(entry.name), str(temporary), self.filesystem, fs.LocalFileSystem())
             temporary.replace(copy)
         return root
 
-    def _at(self, name: str) -> str:
+    def at(self, name: str) -> str:
+        """The path of `name` on this folder's filesystem."""
         return f"{self.path}/{name}"
 
 
