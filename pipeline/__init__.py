@@ -5,7 +5,11 @@ import sys
 from pathlib import Path
 
 _HOME = Path(__file__).resolve().parent.parent
-_COMMAND_LINES = {"headrace", "headrace.exe", "-m"}  # sys.argv[0] is "-m" while `python -m pipeline` looks for us
+_COMMAND_LINES = {
+    "headrace",
+    "headrace.exe",
+    "-m",
+}  # sys.argv[0] is "-m" while `python -m pipeline` looks for us
 
 
 def _refuse_shadows() -> None:
