@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import sqlite3
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -89,7 +90,17 @@ class DigestMemory:
     """Remembers the SHA-256 of files by path, size and modification time, so that a second look is cheap."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._open(str(path))
+        except (
+            OSError,
+            sqlite3.OperationalError,
+        ):  # a store that may only be read is planned without a memory
+            self._open(":memory:")
+
+    def _open(self, path: str) -> None:
         self._database = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=NORMAL")
@@ -120,11 +131,16 @@ class DigestMemory:
         self._remember([(path, _stamp(path), sha256)])
 
     def _known(self, path: str, stamp: str) -> str | None:
-        row = self._database.execute("SELECT stamp, sha256 FROM digest WHERE path = ?", (path,)).fetchone()
+        with self._lock:
+            row = self._database.execute(
+                "SELECT stamp, sha256 FROM digest WHERE path = ?", (path,)
+            ).fetchone()
         return row[1] if row and row[0] == stamp else None
 
     def _remember(self, rows: list[tuple[str, str, str]]) -> None:
-        if rows:
+        if not rows:
+            return
+        with self._lock:
             self._database.execute("BEGIN")
             self._database.executemany("INSERT OR REPLACE INTO digest VALUES (?, ?, ?)", rows)
             self._database.execute("COMMIT")
