@@ -1,0 +1,77 @@
+"""The mathematics that GPT-2 and LLaMA share: linear maps, RMSNorm, rotary embedding, one attention call.
+
+Letters: B batch, T time of the queries, S time of the keys, H query heads, K key-value heads, D head dim, C hidden.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` that is born without values: each architecture fills its weights in `init_weights` alone."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Embedding(nn.Embedding):
+    """`nn.Embedding` that is born without values, like `Linear`."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class RMSNorm(nn.Module):
+    """y = x / sqrt(mean(x^2) + eps) * weight, over the last dimension, summed in fp32 (Zhang and Sennrich 2019)."""
+
+    def __init__(self, size: int, *, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+def rotary_angles(position_ids: Tensor, *, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Tables cos and sin [.., T, 1, D/2] in fp32 of each position's angles (Su et al. 2021, eq. 15).
+
+    Computed anew in each forward and never stored: a buffer would be rounded when the model is cast to bf16.
+    """
+    half = torch.arange(0, head_dim, 2, dtype=torch.float32, device=position_ids.device)
+    wavelength_inverse = 1.0 / (theta ** (half / head_dim))  # [D/2]
+    angles = position_ids[..., None].float() * wavelength_inverse  # [.., T, D/2]
+    return angles.cos().unsqueeze(-2), angles.sin().unsqueeze(-2)
+
+
+def rotate(x: Tensor, *, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs (x_i, x_{i+D/2}) of x [B, T, H, D] by their angles: the rotate-half layout of transformers."""
+    left, right = x.chunk(2, dim=-1)  # [B, T, H, D/2] each
+    return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
+
+
+def attention(query: Tensor, *, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(Q K^T / sqrt(D)) V for every head: query [B, T, H, D], key and value [B, S, K, D] -> [B, T, H*D].
+
+    mask: bool [B, 1, T, S], True where a query may see a key. None: causal when T > 1 (then T == S, the fast path);
+    with T == 1 the one query sees every key. H may be a multiple of K (grouped-query attention, Ainslie et al. 2023).
+    """
+    assert mask is not None or query.shape[1] in (1, key.shape[1]), (
+        "a cached prefix of several tokens needs a mask"
+    )
+    out = F.scaled_dot_product_attention(
+        query.transpose(1, 2),  # [B, H, T, D]
+        key.transpose(1, 2),
+        value.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None and query.shape[1] > 1,
+        enable_gqa=query.shape[2] != key.shape[2],
+    )
+    return out.transpose(1, 2).flatten(2)
+
+
+def document_mask(document_ids: Tensor) -> Tensor:
+    """Bool [B, 1, T, T]: causal, and only within a document; document_ids [B, T], equal means the same document."""
+    same = document_ids[:, :, None] == document_ids[:, None, :]
+    return same.tril()[:, None]

@@ -1,0 +1,30 @@
+"""From a config to a model: the one list of architectures that can be built."""
+
+from importlib import import_module
+
+from model.config import ModelConfig, suggestion
+from model.decoder import Decoder
+
+ARCHITECTURES: dict[str, str] = {
+    "gpt2": "model.gpt2:GPT2",
+    "llama": "model.llama:Llama",
+}
+"""Module and class of each architecture; imported when first built."""
+
+
+def build_model(config: ModelConfig) -> Decoder:
+    """A model with initialised weights, on torch's default device, from torch's default generator.
+
+    Under `torch.device("meta")` it costs no memory; then `to_empty(device=...)` and `init_weights()` make it real.
+
+    Raises:
+        ValueError: The architecture is unknown or the sizes do not fit, in words.
+    """
+    if config.architecture not in ARCHITECTURES:
+        known = suggestion(config.architecture, ARCHITECTURES)
+        raise ValueError(f'unknown architecture "{config.architecture}"; {known}')
+    if problems := config.problems():
+        raise ValueError("; ".join(f"{p.what} (allowed: {p.allowed})" for p in problems))
+    module, _, name = ARCHITECTURES[config.architecture].partition(":")
+    model: Decoder = getattr(import_module(module), name)(config)
+    return model
