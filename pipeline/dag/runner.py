@@ -21,11 +21,12 @@ from pipeline.dag.events import (
 )
 from pipeline.dag.failure import explain
 from pipeline.dag.fingerprint import canonical, fingerprint
+from pipeline.dag.lineage import describe, gather_inputs, input_tags
 from pipeline.dag.lock import Lock
 from pipeline.dag.plan import Plan, Planner
 from pipeline.dag.resources import Resources
-from pipeline.dag.stage import Input, StageContext, StageResult
-from pipeline.dag.store import Artifact, Manifest, ManifestFile
+from pipeline.dag.stage import StageContext
+from pipeline.dag.store import Artifact
 from pipeline.dag.tasks import MailboxChannel, RayMap, drain, new_mailbox
 from pipeline.errors import HeadraceError, StageFailedError
 
@@ -167,12 +168,12 @@ class Runner:
         started_at = time.time()
         context = self._context(node, key, artifacts)
         params = {"stage": stage.name} | canonical(stage.identity())
-        tags = {"headrace.input." + name: each for name, each in self._input_digests(context).items()}
-        self._listener(NodeStarted(node, stage.name, key, params, tags))
+        self._listener(NodeStarted(node, stage.name, key, params, input_tags(context)))
         result = stage.run(context)
         if self._stop.is_set():
             raise StageFailedError("given up, since the run is ending", where=node)
-        manifest = self._manifest(node, key, identity, context, result, started_at)
+        now = facts.gather(self._run_id, started_at, canonical(context.resources))
+        manifest = describe(stage, context, identity, result, facts=now, pinned=self._planner.pins)
         if not lock.still_held():
             raise StageFailedError(
                 "another run has taken this node over, since this one gave no sign of life for a while",
@@ -182,11 +183,16 @@ class Runner:
         artifact = self._store.commit(manifest)
         self._remember_digests(artifact)
         self._pass_events_on()
-        seconds = time.time() - started_at
-        url = artifact.folder.url
         self._listener(
             NodeFinished(
-                node, stage.name, key, url, manifest.digest, seconds, result.counters, result.metrics
+                node=node,
+                stage=stage.name,
+                key=key,
+                url=artifact.folder.url,
+                digest=manifest.digest,
+                seconds=time.time() - started_at,
+                counters=result.counters,
+                metrics=result.metrics,
             )
         )
         return artifact
@@ -198,7 +204,7 @@ class Runner:
         return StageContext(
             node=node,
             key=key,
-            inputs={name: self._inputs(name, node, artifacts) for name in self._graph.edges[node]},
+            inputs=gather_inputs(self._graph, node, artifacts),
             output=work.child("output"),
             scratch=work.child("scratch"),
             resources=resources,
@@ -206,60 +212,6 @@ class Runner:
             map=RayMap(node, work, resources, channel, self._stop),
             tracking_uri=self._tracking_uri,
             lineage={parent: artifacts[parent].manifest.key for parent in artifacts},
-        )
-
-    def _inputs(self, port: str, node: str, artifacts: Mapping[str, Artifact]) -> list[Input]:
-        found = []
-        for edge in self._graph.edges[node][port]:
-            artifact = artifacts[edge.node]
-            folder = artifact.folder.child(edge.part) if edge.part else artifact.folder
-            found.append(Input(edge.node, edge.part, artifact.manifest.kind, folder, artifact.manifest))
-        return found
-
-    def _input_digests(self, context: StageContext) -> dict[str, str]:
-        return {
-            f"{name}.{each.node}": each.manifest.part_digest(each.part)
-            for name, inputs in context.inputs.items()
-            for each in inputs
-        }
-
-    def _manifest(
-        self,
-        node: str,
-        key: str,
-        identity: dict[str, Any],
-        context: StageContext,
-        result: StageResult,
-        started_at: float,
-    ) -> Manifest:
-        stage, output = self._graph.stages[node], context.output
-        files = [ManifestFile(entry.name, entry.size, output.digest(entry.name)) for entry in output.files()]
-        inputs = {
-            name: [
-                {
-                    "node": each.node,
-                    "part": each.part,
-                    "stage": each.manifest.stage,
-                    "key": each.manifest.key,
-                    "digest": each.manifest.part_digest(each.part),
-                }
-                | ({"pinned": "yes"} if each.node in self._planner.pins else {})
-                for each in given
-            ]
-            for name, given in context.inputs.items()
-        }
-        now = facts.gather(self._run_id, started_at, canonical(context.resources))
-        return Manifest(
-            stage.name,
-            key,
-            stage.produces,
-            node,
-            identity,
-            inputs,
-            files,
-            result.counters,
-            result.metrics,
-            now,
         )
 
     def _remember_digests(self, artifact: Artifact) -> None:

@@ -84,6 +84,11 @@ class Stage:
         """What is wrong with the settings, found before anything runs."""
         return []
 
+    def resource_problems(self, resources: Resources) -> list[Problem]:
+        """What cannot work with these resources, found before anything runs; the field is one of `Resources`."""
+        del resources
+        return []
+
     def estimate(self, inputs: "Mapping[str, list[Manifest]]") -> dict[str, float]:
         """What `plan` can say beforehand from the manifests of finished inputs (tokens, steps, bytes); may be empty."""
         del inputs

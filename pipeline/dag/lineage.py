@@ -1,0 +1,65 @@
+"""Between a graph and a manifest: the inputs that a node gets, and the descriptor of what it made of them."""
+
+from collections.abc import Container, Mapping
+from typing import Any
+
+from pipeline.dag.graph import Graph
+from pipeline.dag.stage import Input, Stage, StageContext, StageResult
+from pipeline.dag.store import Artifact, Manifest, ManifestFile
+
+
+def gather_inputs(graph: Graph, node: str, artifacts: Mapping[str, Artifact]) -> dict[str, list[Input]]:
+    """Port to the artifacts, or the parts of artifacts, that the recipe puts there."""
+    found: dict[str, list[Input]] = {}
+    for name, edges in graph.edges[node].items():
+        found[name] = []
+        for edge in edges:
+            artifact = artifacts[edge.node]
+            folder = artifact.folder.child(edge.part) if edge.part else artifact.folder
+            found[name].append(Input(edge.node, edge.part, artifact.manifest.kind, folder, artifact.manifest))
+    return found
+
+
+def input_tags(context: StageContext) -> dict[str, str]:
+    """Tags that name the bytes a node was built from: `headrace.input.<port>.<node>` to a digest."""
+    return {
+        f"headrace.input.{name}.{each.node}": each.manifest.part_digest(each.part)
+        for name, inputs in context.inputs.items()
+        for each in inputs
+    }
+
+
+def describe(
+    stage: Stage,
+    context: StageContext,
+    identity: dict[str, Any],
+    result: StageResult,
+    *,
+    facts: dict[str, Any],
+    pinned: Container[str],
+) -> Manifest:
+    """The manifest of what `stage` has just written under `context.output`."""
+    output = context.output
+    return Manifest(
+        stage=stage.name,
+        key=context.key,
+        kind=stage.produces,
+        node=context.node,
+        payload=identity,
+        inputs={name: [_origin(each, pinned) for each in given] for name, given in context.inputs.items()},
+        files=[ManifestFile(entry.name, entry.size, output.digest(entry.name)) for entry in output.files()],
+        counters=result.counters,
+        metrics=result.metrics,
+        facts=facts,
+    )
+
+
+def _origin(given: Input, pinned: Container[str]) -> dict[str, str]:
+    origin = {
+        "node": given.node,
+        "part": given.part,
+        "stage": given.manifest.stage,
+        "key": given.manifest.key,
+        "digest": given.manifest.part_digest(given.part),
+    }
+    return origin | ({"pinned": "yes"} if given.node in pinned else {})
