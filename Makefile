@@ -16,7 +16,7 @@ endif
 
 # $(call install,SENTENCE,REQUIREMENTS): pip's words go to a log; the screen gets a count while it works.
 define install
-echo "headrace: $(1)"; \
+echo "headrace: $(1)"; collected=0; \
 if PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
    $(BIN)/python -m pip install --progress-bar off $(2) 2>&1 | tee $(VENV)/install.log \
    | while IFS= read -r line; do case "$$line" in \
