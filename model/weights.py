@@ -43,7 +43,7 @@ def load_weights(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     """
     config = load_config(folder)
     with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
-        state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a mapping
+        state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     check_state_dict(config, state_dict)
     return config, state_dict
 

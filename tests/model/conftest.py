@@ -1,0 +1,54 @@
+"""Small shapes of each architecture, our model of each with weights far from zero, and the same in transformers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from model.config import GPT2Config, LlamaConfig, ModelConfig
+from model.decoder import Decoder
+from model.hf import export_hf
+from model.registry import build_model
+
+GPT2 = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 80, "num_layers": 2, "num_heads": 4, "max_seq_len": 48}
+SHAPES: dict[str, ModelConfig] = {
+    "gpt2": GPT2Config(**GPT2),
+    "gpt2-untied": GPT2Config(**GPT2 | {"tie_embeddings": False}),
+    "llama": LlamaConfig(**GPT2, num_kv_heads=4),
+    "llama-gqa-tied": LlamaConfig(**GPT2 | {"tie_embeddings": True}, num_kv_heads=2, rope_theta=500000.0, norm_eps=1e-6),
+    "llama-mqa-wide-heads": LlamaConfig(**GPT2, num_kv_heads=1, head_dim=16),
+}
+
+
+@pytest.fixture(params=SHAPES)
+def config(request: pytest.FixtureRequest) -> ModelConfig:
+    return SHAPES[request.param]
+
+
+@pytest.fixture
+def model(config: ModelConfig) -> Decoder:
+    return random_model(config)
+
+
+@pytest.fixture
+def to_reference(tmp_path: Path) -> Callable[[Decoder], PreTrainedModel]:
+    """Export a model with our converter and load it with transformers."""
+
+    def load(model: Decoder) -> PreTrainedModel:
+        folder = tmp_path / "export"
+        export_hf(model.state_dict(), model.config, folder)
+        return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+
+    return load
+
+
+def random_model(config: ModelConfig, *, seed: int = 0) -> Decoder:
+    """Weights ten times as large as at initialisation, norms and biases too, so that every term shows in the logits."""
+    torch.manual_seed(seed)
+    model = build_model(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model.eval()
