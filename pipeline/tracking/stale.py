@@ -1,0 +1,20 @@
+"""Runs whose process is dead, and that MLflow would show as running for ever."""
+
+from pipeline.tracking.process import host_prefix, is_gone
+from pipeline.tracking.sink import PROCESS_TAG, Sink
+
+
+def close_stale_runs(sink: Sink) -> int:
+    """Set every run of this host whose process has ended to KILLED; returns how many there were.
+
+    Its end is the instant of its last metric, the last sign of life that there is.
+    """
+    query = f"attributes.status = 'RUNNING' and tags.`{PROCESS_TAG}` LIKE '{host_prefix()}%'"
+    closed = 0
+    for run in sink.client.search_runs([sink.experiment], query, max_results=1000):
+        if is_gone(run.data.tags[PROCESS_TAG]):
+            instants = [metric.timestamp for metric in run.data._metric_objs]  # noqa: SLF001
+            ended_at = max([run.info.start_time, *instants])
+            sink.client.set_terminated(run.info.run_id, "KILLED", ended_at)
+            closed += 1
+    return closed
