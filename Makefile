@@ -14,15 +14,16 @@ ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(VENV)/.place 2>/dev/null
 .PHONY: $(VENV)/.place
 endif
 
-# $(call install,SENTENCE,REQUIREMENTS): pip's words go to a log; the screen gets a count while it works.
+# $(call install,SENTENCE,REQUIREMENTS): pip's words go to a log; the screen gets a count and the time while it works.
 define install
 echo "headrace: $(1)"; collected=0; \
+(while sleep 10 >/dev/null 2>&1; do echo "  $$SECONDS s"; done) & trap "kill $$!" EXIT; \
 if PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
    $(BIN)/python -m pip install --progress-bar off $(2) 2>&1 | tee $(VENV)/install.log \
    | while IFS= read -r line; do case "$$line" in \
        Collecting*) collected=$$((collected + 1)); \
          if ((collected % 20 == 0)); then echo "  $$collected packages found"; fi;; \
-       Installing\ collected*) echo "  $$collected packages found; unpacking them (the longest part)";; \
+       Installing\ collected*) if ((collected)); then echo "  $$collected packages found; unpacking them (the longest part)"; fi;; \
      esac; done; \
 then :; else grep -v '^WARNING: Location' $(VENV)/install.log | tail -n 25 >&2; \
   echo "headrace: pip failed; its whole log is $(VENV)/install.log" >&2; exit 1; fi

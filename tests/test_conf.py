@@ -14,7 +14,8 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from model.config import CONFIGS
-from pipeline.config import PipelineConfig, compose_recipe, recipe_names
+from pipeline.config import compose_recipe, recipe_names
+from pipeline.recipe import PipelineConfig
 from pipeline.stages import STAGES
 
 ROOT = Path(__file__).parent.parent

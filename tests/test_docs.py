@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import parse
+from pipeline.cli import VERBS, parse
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -94,13 +94,8 @@ def test_documented_make_targets_exist(page):
 
 
 def test_the_readme_names_every_verb():
-    documented = set(re.findall(r"^\| `headrace (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE))
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert documented <= set(re.findall(r"\w+", done.stdout))
-    (verbs,) = re.findall(r"\{([\w,]+)\}", done.stdout)[:1]
-    assert documented == set(verbs.split(","))
+    documented = re.findall(r"^\| `headrace (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert set(documented) == set(VERBS)
 
 
 def environment(folder: Path) -> dict[str, str]:
