@@ -147,8 +147,7 @@ class Planner:
         return list(dict.fromkeys(lines))
 
     def _digest(self, edge: Edge, artifact: Artifact, node: str, port_name: str) -> str:
-        parts = artifact.manifest.parts()
-        if edge.part and edge.part not in parts:
+        if edge.part and edge.part not in (parts := artifact.manifest.parts()):
             raise ConfigError(
                 f'the artifact of "{edge.node}" has no part "{edge.part}"',
                 where=f"stages.{node}.inputs.{port_name}",
