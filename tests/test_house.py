@@ -1,11 +1,14 @@
 """The house holds by itself: sizes, names, import directions, what the wheel carries, and documented fields."""
 
 import ast
+import re
 import statistics
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,28 @@ def test_no_module_is_named_for_nothing_or_for_a_package():
 def test_tests_are_no_package():
     """With one, `tests/data` would be importable as a second `data`."""
     assert [path for path in TESTS if path.name == "__init__.py"] == []
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level names that a file imports."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {
+        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    }
+    return {name.split(".")[0] for name in names}
+
+
+def test_every_library_that_we_import_is_a_dependency_of_ours():
+    """And not only of another library, which may drop it."""
+    requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    declared = {re.split(r"[\[<>=]", each)[0].lower() for each in requirements}
+    libraries = set().union(*map(imported, SOURCES)) - set(sys.stdlib_module_names) - set(PACKAGES)
+    owners = packages_distributions()
+    undeclared = {
+        name for name in libraries if not declared & {each.lower() for each in owners.get(name, [])}
+    }
+    assert undeclared == set()
 
 
 def test_imports_run_one_way(capsys):
