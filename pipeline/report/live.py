@@ -18,7 +18,7 @@ from pipeline.report.table import STYLES, SYMBOLS, closing, error_text, open_con
 REFRESH_PER_SECOND = 4
 FRAME_LINES = 3
 "Lines that are no node: the heading, the line of what is left out, and the cursor's."
-BAR_WIDTH = 14
+BAR_WIDTH = 10
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
@@ -79,7 +79,7 @@ class LiveReport:
     def _heading(self) -> Text:
         name = self._state.started.recipe if self._state.started else ""
         elapsed = numbers.duration(time.monotonic() - self._state.begun_at)
-        return Text.assemble((f"{name or 'headrace'}  ", "bold"), f"{elapsed}  {self._state.tally()}", end="")
+        return Text.assemble((f"{name or 'headrace'}  ", "bold"), f"{elapsed}  {self._state.tally()}")
 
 
 def choose(nodes: list[NodeState], height: int) -> list[NodeState]:

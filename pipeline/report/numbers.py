@@ -42,13 +42,13 @@ def duration(seconds: float) -> str:
     return f"{whole // DAY}d {whole % DAY // HOUR:02d}h"
 
 
-def rate(per_second: float, unit: str) -> str:
-    """Things a second, or seconds for one thing where they are slow."""
+def rate(per_second: float) -> str:
+    """2340.0 → `2,340/s`, 2.1 → `2.10/s`, and of what is slow how long one takes: 0.1 → `10s each`."""
     if per_second <= 0:
         return ""
     if per_second < 0.5:
-        return f"{duration(1 / per_second)}/{unit.removesuffix('s')}"
-    return f"{count(per_second) if per_second >= 100 else _three(per_second)} {unit}/s"
+        return f"{duration(1 / per_second)} each"
+    return f"{count(round(per_second)) if per_second >= 100 else _three(per_second)}/s"
 
 
 def metric(value: float) -> str:

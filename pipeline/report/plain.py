@@ -4,6 +4,8 @@ import threading
 import time
 from typing import TextIO
 
+from rich.console import RenderableType
+
 from pipeline.report import numbers
 from pipeline.report.events import (
     Event,
@@ -62,7 +64,7 @@ class PlainReport:
             case RunStarted():
                 self._begin(event)
             case RunFinished():
-                self._console.print(closing(self._state, event))
+                self._block(closing(self._state, event))
             case Progress():
                 self._progress(event.node)
             case NodeReused() if self._was_to_be_reused(event.node):
@@ -70,7 +72,7 @@ class PlainReport:
             case _:
                 self._line(event.node or "run", self._words(event))
         if isinstance(event, NodeFailed):
-            self._console.print(error_text(event.parts, node=event.node))
+            self._block(error_text(event.parts, node=event.node))
         self._stream.flush()
 
     def _words(self, event: Event) -> str:
@@ -124,6 +126,12 @@ class PlainReport:
     def _text(self, line: str) -> None:
         self._stream.write(line + "\n")
         self._last_line_at = time.monotonic()
+
+    def _block(self, content: RenderableType) -> None:
+        """Several lines at once, without the blanks that fill a table's rows."""
+        with self._console.capture() as drawn:
+            self._console.print(content)
+        self._text("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
     def _beat(self) -> None:
         while not self._closed.wait(min(1.0, self._silence_seconds / 4)):

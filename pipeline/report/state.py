@@ -76,12 +76,12 @@ class NodeState:
         return (self.total - self.done) / self.per_second
 
     def progress_text(self) -> str:
-        """`120/500 steps · 2.10 steps/s · 3m 01s left · loss 3.21`, as much of it as is known."""
+        """`120/500 steps · 2.10/s · 3m 01s left · loss 3.21`, as much of it as is known."""
         of_total = f"/{numbers.count(self.total)}" if self.total else ""
         left = self.seconds_left
         parts = [
             f"{numbers.count(self.done)}{of_total} {self.unit}" if self.unit else "",
-            numbers.rate(self.per_second, self.unit),
+            numbers.rate(self.per_second),
             "" if left is None else f"{numbers.duration(left)} left",
             self.note,
         ]
