@@ -8,7 +8,8 @@ left to globs that name them, as shells do. Symbolic links are followed, each re
 import os
 import re
 import sysconfig
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -78,7 +79,7 @@ def glob_regex(glob: str) -> re.Pattern[str]:
 
 
 def walk(
-    root: Path, *, hidden: bool = False, max_depth: int | None = None, skip: Set[str] = frozenset()
+    root: Path, *, hidden: bool = False, max_depth: int | None = None, skip: AbstractSet[str] = frozenset()
 ) -> Iterator[Path]:
     """The files below a folder in a fixed order; follows symbolic links, but into each real folder once.
 

@@ -1,0 +1,69 @@
+"""Normalizing text: each rule is an option, all are pure, and normalizing twice changes nothing more."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from enum import Enum
+
+from data.errors import Problem
+
+
+class UnicodeForm(Enum):
+    """Normal forms of Unicode Standard Annex 15; the values are what `unicodedata.normalize` takes."""
+
+    NONE = ""  # as it comes
+    NFC = "NFC"  # canonical: one spelling of each accented letter, nothing is lost
+    NFKC = "NFKC"  # compatibility: also full-width forms, ligatures, superscripts; loses distinctions
+
+
+class Switch(Enum):
+    """Whether a rule applies."""
+
+    OFF = "off"
+    ON = "on"
+
+
+@dataclass
+class NormalizeRules:
+    """What is made uniform. The defaults are safe for prose and for source code."""
+
+    unicode_form: UnicodeForm = UnicodeForm.NFC
+    "NONE, NFC or NFKC."
+    line_endings: Switch = Switch.ON
+    "CRLF and CR become LF."
+    control_characters: Switch = Switch.ON
+    "Control characters (category Cc) but tab, LF and CR go, and byte order marks."
+    trailing_whitespace: Switch = Switch.ON
+    "White space before a line's end and at the end of the text goes."
+    max_blank_lines: int | None = 2
+    "Blank lines in a row at most; longer runs are cut to this. None: as they come. >= 0."
+
+    def problems(self) -> list[Problem]:
+        if self.max_blank_lines is not None and self.max_blank_lines < 0:
+            return [Problem("max_blank_lines", f"{self.max_blank_lines}", "0 or more, or null")]
+        return []
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
+_TRAILING = re.compile(r"[^\S\r\n]+(?=\r|\n|\Z)")
+
+
+def normalize(text: str, *, rules: NormalizeRules) -> str:
+    """The text in the rules' form."""
+    if rules.line_endings is Switch.ON and "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if rules.control_characters is Switch.ON:
+        text = _CONTROLS.sub("", text)
+    if rules.unicode_form is not UnicodeForm.NONE:
+        text = unicodedata.normalize(rules.unicode_form.value, text)
+    if rules.trailing_whitespace is Switch.ON:
+        text = _TRAILING.sub("", text).rstrip()
+    if rules.max_blank_lines is not None:
+        text = _cut_blank_lines(text, rules.max_blank_lines)
+    return text
+
+
+def _cut_blank_lines(text: str, most: int) -> str:
+    """Lines end in LF or CRLF, and a line of white space is blank; the first `most` of a run are kept as they are."""
+    line = r"[^\S\r\n]*\r?\n"
+    return re.sub(rf"((?:\A|\n)(?:{line}){{{most}}})(?:{line})+", r"\1", text)

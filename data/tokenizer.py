@@ -1,0 +1,147 @@
+"""A tokenizer: a folder that `transformers.AutoTokenizer` loads, encoded through tiktoken where ids are equal."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from data import bpe
+from data.errors import DataError
+
+Ids = NDArray[np.uint32]
+
+SPEC_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+SPECIAL_FILE = "special_tokens_map.json"
+
+
+class Tokenizer:
+    """Text to ids and back. The text of a control token inside of a document is ordinary text, never the token.
+
+    Attributes:
+        encoder: "tiktoken" or "tokenizers", whichever makes the ids; they are the same.
+        encoder_note: why it is not tiktoken; empty where it is.
+        hash: 32 hex digits over all that decides the ids.
+        vocab_size: one more than the largest id.
+        eos_id: the id that ends a document.
+        pad_id: the id that fills rows; eos_id where the tokenizer has no token for it.
+        special_ids: id of each control token by its text.
+    """
+
+    def __init__(self, spec: str, *, config: Mapping[str, Any]) -> None:
+        """Args: `spec` the text of tokenizer.json; `config` what tokenizer_config.json says."""
+        self._spec_text, self._config = spec, dict(config)
+        self._spec: dict[str, Any] = json.loads(spec)
+        self.hash = hashlib.blake2b(bpe.canonical(self._spec), digest_size=16).hexdigest()
+        self.special_ids = {token["content"]: int(token["id"]) for token in self._spec["added_tokens"]}
+        self.vocab_size = 1 + max(self._reference.get_vocab(with_added_tokens=True).values())
+        self.eos_id = self._control_id("eos_token")
+        self.pad_id = self._control_id("pad_token") if self._config.get("pad_token") else self.eos_id
+        self.encoder_note = bpe.obstacle(self._spec)
+        self.encoder = "tokenizers" if self.encoder_note else "tiktoken"
+        self.verify([bpe.SAMPLE])
+
+    @classmethod
+    def load(cls, folder: Path) -> "Tokenizer":
+        """The tokenizer of a folder with tokenizer.json and tokenizer_config.json; ours or any other's."""
+        try:
+            files = {name: (folder / name).read_bytes() for name in (SPEC_FILE, CONFIG_FILE)}
+            return cls.from_files(files)
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(
+                f"this folder holds no tokenizer that can be read: {error}",
+                where=str(folder),
+                allowed=f"a folder with {SPEC_FILE} and {CONFIG_FILE}, which names its eos_token",
+                do="name the artifact of a train_tokenizer stage, or a Hugging Face folder with a fast tokenizer",
+            ) from error
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> "Tokenizer":
+        """The tokenizer out of its files' contents by name."""
+        return cls(files[SPEC_FILE].decode(), config=json.loads(files[CONFIG_FILE]))
+
+    def files(self) -> dict[str, bytes]:
+        """What a folder of this tokenizer holds, by name; the same tokenizer gives the same bytes."""
+        named = {name: text for name, text in self._config.items() if name.endswith("_token") and text}
+        return {
+            SPEC_FILE: self._spec_text.encode(),
+            CONFIG_FILE: _json(self._config),
+            SPECIAL_FILE: _json(named),  # transformers before 5 reads it
+        }
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self.files().items():
+            (folder / name).write_bytes(content)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Tokenizer.from_files, (self.files(),)
+
+    def encode(self, text: str) -> Ids:
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        """The ids of each text, [num_tokens]; nothing is added before or after. One thread where tiktoken runs."""
+        if self.encoder == "tokenizers":
+            return self._encode_reference(texts)
+        return [self._encode_fast(text) for text in texts]
+
+    def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
+        """The text; bytes that are not UTF-8 (ids cut within a character) become U+FFFD."""
+        if self._bytes is None:
+            return str(self._reference.decode([int(id_) for id_ in ids], skip_special_tokens=False))
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: Sequence[int] | NDArray[np.integer]) -> bytes:
+        """The bytes of the text, exact for any ids: what a streaming reader joins. Byte-level tokenizers only."""
+        assert self._bytes is not None, "not a byte-level tokenizer"
+        return b"".join(self._bytes.get(int(id_), b"") for id_ in ids)
+
+    def verify(self, texts: Sequence[str]) -> bool:
+        """Whether tiktoken gives the reference's ids on these texts; where not, the reference encodes from now on."""
+        if self.encoder == "tokenizers":
+            return False
+        for text, expected in zip(texts, self._encode_reference(texts), strict=True):
+            if not np.array_equal(self._encode_fast(text), expected):
+                self.encoder, self.encoder_note = "tokenizers", f"tiktoken gives other ids for {text[:60]!r}"
+                return False
+        return True
+
+    def _encode_fast(self, text: str) -> Ids:
+        if bpe.overflows(text):
+            return self._encode_reference([text])[0]
+        return self._fast.encode_to_numpy(text, disallowed_special=())  # type: ignore[no-any-return]
+
+    def _encode_reference(self, texts: Sequence[str]) -> list[Ids]:
+        encodings = self._reference.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.asarray(encoding.ids, dtype=np.uint32) for encoding in encodings]
+
+    @cached_property
+    def _fast(self) -> Any:
+        return bpe.build_encoding(self._spec)
+
+    @cached_property
+    def _bytes(self) -> dict[int, bytes] | None:
+        return bpe.token_bytes(self._spec)
+
+    @cached_property
+    def _reference(self) -> tokenizers.Tokenizer:
+        reference = tokenizers.Tokenizer.from_str(self._spec_text)
+        reference.encode_special_tokens = True  # their text is ordinary text
+        reference.no_padding()
+        reference.no_truncation()
+        return reference
+
+    def _control_id(self, name: str) -> int:
+        token = self._config[name]
+        return self.special_ids[token["content"] if isinstance(token, dict) else token]
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
