@@ -38,8 +38,7 @@ class VocabularyHead(Linear):
         if labels is None:
             return super().forward(x)
         x, labels = x.flatten(0, -2), labels.flatten()
-        needs_gradient = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
-        loss: Tensor = _ChunkedCrossEntropy.apply(x, self.weight, labels, needs_gradient)  # type: ignore[no-untyped-call]
+        loss: Tensor = _ChunkedCrossEntropy.apply(x, self.weight, labels, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
         return loss
 
 
@@ -52,29 +51,32 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """Sum over tokens of -log softmax(x W^T)[label]; the backward pass only scales gradients found in the forward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, labels: Tensor, needs_gradient: bool) -> Tensor:  # noqa: FBT001
+    def forward(ctx: Any, x: Tensor, weight: Tensor, labels: Tensor, grad_enabled: bool) -> Tensor:  # noqa: FBT001
+        wants_x, wants_weight = (grad_enabled and wanted for wanted in ctx.needs_input_grad[:2])
         loss = torch.zeros((), dtype=torch.float32, device=x.device)
-        grad_x = torch.empty_like(x) if needs_gradient else None
+        grad_x = torch.empty_like(x) if wants_x else None
         # fp32 even for a bf16 weight: a sum of many chunks in bf16 would lose the small ones
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_gradient else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
         for start in range(0, len(labels), chunk_tokens(len(weight))):
             rows = slice(start, start + chunk_tokens(len(weight)))
             logits = F.linear(x[rows], weight)  # [n, V]
             log_probs = F.log_softmax(logits, dim=-1, dtype=torch.float32)  # [n, V]
             loss += F.nll_loss(log_probs, labels[rows], reduction="sum", ignore_index=IGNORED_LABEL)
-            if grad_x is not None and grad_weight is not None:
-                grad_logits = _grad_logits(log_probs, labels[rows]).to(logits.dtype)  # [n, V]
+            if not (wants_x or wants_weight):
+                continue
+            grad_logits = _grad_logits(log_probs, labels[rows]).to(logits.dtype)  # [n, V]
+            if grad_x is not None:
                 grad_x[rows] = grad_logits @ weight
+            if grad_weight is not None:
                 grad_weight += grad_logits.T @ x[rows]
-        if grad_x is not None and grad_weight is not None:
-            ctx.save_for_backward(grad_x, grad_weight.to(weight.dtype))
+        ctx.save_for_backward(grad_x, None if grad_weight is None else grad_weight.to(weight.dtype))
         return loss
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        grad_x, grad_weight = ctx.saved_tensors
-        return grad_x * grad.to(grad_x.dtype), grad_weight * grad.to(grad_weight.dtype), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        grad_x, grad_weight = (None if g is None else g * grad.to(g.dtype) for g in ctx.saved_tensors)
+        return grad_x, grad_weight, None, None
 
 
 def _grad_logits(log_probs: Tensor, labels: Tensor) -> Tensor:

@@ -12,12 +12,21 @@ from model.decoder import Decoder
 from model.hf import export_hf
 from model.registry import build_model
 
-GPT2 = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 80, "num_layers": 2, "num_heads": 4, "max_seq_len": 48}
+GPT2 = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 80,
+    "num_layers": 2,
+    "num_heads": 4,
+    "max_seq_len": 48,
+}
 SHAPES: dict[str, ModelConfig] = {
     "gpt2": GPT2Config(**GPT2),
     "gpt2-untied": GPT2Config(**GPT2 | {"tie_embeddings": False}),
     "llama": LlamaConfig(**GPT2, num_kv_heads=4),
-    "llama-gqa-tied": LlamaConfig(**GPT2 | {"tie_embeddings": True}, num_kv_heads=2, rope_theta=500000.0, norm_eps=1e-6),
+    "llama-gqa-tied": LlamaConfig(
+        **GPT2 | {"tie_embeddings": True}, num_kv_heads=2, rope_theta=500000.0, norm_eps=1e-6
+    ),
     "llama-mqa-wide-heads": LlamaConfig(**GPT2, num_kv_heads=1, head_dim=16),
 }
 
@@ -42,6 +51,11 @@ def to_reference(tmp_path: Path) -> Callable[[Decoder], PreTrainedModel]:
         return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
 
     return load
+
+
+@pytest.fixture
+def make_model() -> Callable[..., Decoder]:
+    return random_model
 
 
 def random_model(config: ModelConfig, *, seed: int = 0) -> Decoder:

@@ -36,7 +36,9 @@ def test_loss_and_every_gradient_equal(model, to_reference, tmp_path):
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            gradient, expected[name], rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def test_their_random_model_imports_with_equal_logits(model, to_reference, tmp_path):
@@ -56,5 +58,7 @@ def test_positions_given_equal_theirs(model, to_reference):
     with torch.no_grad():
         ours = model(input_ids, position_ids=position_ids)
         # eager attention of transformers reads repeated positions as packed documents unless it has a mask
-        theirs = to_reference(model)(input_ids, position_ids=position_ids, attention_mask=torch.ones(2, 10)).logits
+        theirs = to_reference(model)(
+            input_ids, position_ids=position_ids, attention_mask=torch.ones(2, 10)
+        ).logits
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,73 @@
+"""Every shipped model shape builds, and its parameters and FLOPs follow from its config alone."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.config import CONFIGS
+from model.flops import flops_per_token, kv_cache_bytes_per_token, num_parameters
+from model.registry import build_model
+
+FILES = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
+PUBLISHED = {
+    "gpt2_124m": 124_439_808,
+    "gpt2_medium": 354_823_168,
+    "gpt2_large": 774_030_080,
+    "gpt2_xl": 1_557_611_200,
+    "llama_1b": 1_235_814_400,
+    "llama_7b": 6_738_415_616,
+    "llama_8b": 8_030_261_248,
+}
+
+
+def read(path):
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    schema, own = values.pop("defaults")
+    assert own == "_self_"
+    return CONFIGS[schema.removesuffix("_schema")](**values)
+
+
+def meta_parameters(config):
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build_model(config).parameters())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_shipped_shape_is_the_size_it_says(path):
+    config = read(path)
+    assert config.problems() == []
+    config = config.with_vocab_size(4096)
+    count = num_parameters(config)
+    assert count == meta_parameters(config)
+    assert count == PUBLISHED.get(path.stem, count)
+
+
+def test_every_published_shape_is_shipped():
+    assert PUBLISHED.keys() <= {path.stem for path in FILES}
+
+
+def test_parameters_are_counted_from_the_config_alone(config):
+    assert num_parameters(config) == meta_parameters(config)
+
+
+def test_flops_are_those_of_the_forward_pass_three_times(config):
+    """torch counts the matrix products of one forward; with an explicit mask it sees all T x T pairs, as PaLM does."""
+    with torch.device("meta"):
+        model = build_model(config)
+        tokens = torch.zeros((2, 40), dtype=torch.long)
+        with FlopCounterMode(display=False) as counter:
+            model(tokens, document_ids=tokens)
+    vectors = sum(
+        parameter.numel() for parameter in model.parameters() if parameter.ndim == 1
+    )  # no matrix products
+    assert flops_per_token(config, 40) == 3 * counter.get_total_flops() / tokens.numel() + 6 * vectors
+
+
+def test_the_cache_holds_what_is_counted(config):
+    from model.cache import KVCache
+
+    cache = KVCache(config, num_padding=torch.zeros(3, dtype=torch.long), capacity=10, dtype=torch.bfloat16)
+    assert cache.keys.nbytes + cache.values.nbytes == 30 * kv_cache_bytes_per_token(config, bytes_per_value=2)
