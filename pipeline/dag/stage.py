@@ -38,7 +38,10 @@ def many_ports(*kinds: str) -> Any:
 
 def circumstance(default: Any) -> Any:
     """A field that does not change the result, and so is no part of the fingerprint."""
-    return field(default=default, metadata={"circumstance": True})
+    metadata = {"circumstance": True}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -173,6 +176,7 @@ class MapTasks(Protocol):
         *,
         unit: str = "shards",
         num_cpus: float = 1,
+        num_gpus: float = 0,
     ) -> dict[str, dict[str, Any]]:
         """Name to result. A finished item is recorded, and skipped when the node is resumed.
 

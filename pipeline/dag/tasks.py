@@ -67,6 +67,7 @@ class RayMap:
         *,
         unit: str = "shards",
         num_cpus: float = 1,
+        num_gpus: float = 0,
     ) -> dict[str, dict[str, Any]]:
         records = self.work.child(f"done/{function.__name__}")
         recorded = {entry.name for entry in records.files()}
@@ -75,7 +76,7 @@ class RayMap:
         }
         waiting = {name: item for name, item in items.items() if name not in results}
         self._tell(len(results), len(items), unit)
-        for name, result in self._run(function, waiting, records, num_cpus):
+        for name, result in self._run(function, waiting, records, num_cpus, num_gpus):
             results[name] = result
             self._tell(len(results), len(items), unit)
         return {name: results[name] for name in items}
@@ -86,8 +87,12 @@ class RayMap:
         items: Mapping[str, tuple[Any, ...]],
         records: Folder,
         num_cpus: float,
+        num_gpus: float,
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        task = ray.remote(_run_item).options(num_cpus=num_cpus, max_retries=_retries(self.resources))
+        num_cpus = min(num_cpus, ray.cluster_resources().get("CPU", 1))
+        task = ray.remote(_run_item).options(
+            num_cpus=num_cpus, num_gpus=num_gpus, max_retries=_retries(self.resources)
+        )
         waiting = deque(items)
         running: dict[Any, str] = {}
         while (waiting or running) and not self.stop.is_set():

@@ -1,0 +1,61 @@
+"""Shards in, shards out: the shape that most data stages share."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from data.errors import DataError
+from pipeline.dag.stage import Input, Problem, StageContext, StageResult
+
+ARROW = ".arrow"
+
+
+def shard_names(given: Input) -> list[str]:
+    """The Arrow files of an input in order; names count from its folder, parts included."""
+    return [
+        file.name.removeprefix(f"{given.part}/")
+        for file in given.manifest.files
+        if file.name.endswith(ARROW) and file.name.startswith(f"{given.part}/" if given.part else "")
+    ]
+
+
+def map_shards(
+    context: StageContext, given: Input, function: Callable[..., dict[str, Any]], *arguments: Any
+) -> StageResult:
+    """One task `function(folder, name, output, *arguments)` per shard of `given`; their counters added up.
+
+    A shard keeps its name, so that parts such as `train/` pass through.
+    """
+    names = shard_names(given)
+    items = {name: (given.folder, name, context.output, *arguments) for name in names}
+    return StageResult(total(context.map(function, items).values()))
+
+
+def total(counters: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Counters added up, by name, in a fixed order."""
+    added: Counter[str] = Counter()
+    for each in counters:
+        added.update(each)
+    return dict(sorted(added.items()))
+
+
+def renamed(name: str, kind: str) -> str:
+    """`train/documents-00003.arrow` as a file of another kind: `train/tokens-00003.arrow`."""
+    folder, slash, file = name.rpartition("/")
+    return f"{folder}{slash}{kind}-{file.partition('-')[2]}"
+
+
+def below(field: str, problems: Sequence[Any]) -> list[Problem]:
+    """The problems of a nested dataclass, their fields prefixed."""
+    return [Problem(f"{field}.{each.field}", each.what, each.allowed, each.do) for each in problems]
+
+
+def check_not_empty(documents: int, *, node: str, knob: str) -> None:
+    """Raises DataError where nothing is left: better here than as a riddle three nodes later."""
+    if not documents:
+        raise DataError(
+            "no document is left",
+            where=f"node {node}",
+            allowed="at least one document",
+            do=f"`headrace show {node}` counts what was dropped; loosen stages.{node}.{knob}",
+        )
