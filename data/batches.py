@@ -31,8 +31,8 @@ Batch = dict[str, NDArray[np.int64]]
 class Boundaries(Enum):
     """What the ends of documents mean inside of a packed sequence."""
 
-    IGNORE = "ignore"  # attention and positions run through them
-    MASK = "mask"  # attention stays within a document, positions restart: document_ids and position_ids are given
+    ignore = "ignore"  # attention and positions run through them
+    mask = "mask"  # attention stays within a document, positions restart: document_ids and position_ids are given
 
 
 class TrainingBatches(Protocol):
@@ -75,7 +75,7 @@ class PretrainBatches:
         seq_len: int,
         sequences_per_step: int,
         seed: int,
-        boundaries: Boundaries = Boundaries.IGNORE,
+        boundaries: Boundaries = Boundaries.ignore,
     ) -> None:
         self.shards, self.seq_len, self.per_step, self.seed = shards, seq_len, sequences_per_step, seed
         self.boundaries = boundaries
@@ -95,7 +95,7 @@ class PretrainBatches:
         sequences = _share(self, step, first=first, count=micro_batch_size)
         inputs, labels = pack(self.shards.tokens, sequences, seq_len=self.seq_len)
         batch = {"input_ids": inputs, "labels": labels}
-        if self.boundaries is Boundaries.MASK:
+        if self.boundaries is Boundaries.mask:
             batch |= document_batch(self.shards, sequences * self.seq_len + 1, seq_len=self.seq_len)
         return batch
 

@@ -9,11 +9,10 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-
-from data.normalize import Switch
 
 Hashes = NDArray[np.uint64]  # [num_documents, 2]
 Mask = NDArray[np.bool_]  # [num_documents]
@@ -28,11 +27,11 @@ _PUNCTUATION = re.compile(r"[^\w\s]")
 class DedupRules:
     """Which differences between two texts do not count."""
 
-    ignore_whitespace: Switch = Switch.ON
+    ignore_whitespace: bool = True
     "Runs of white space are as one space, and none at the ends."
-    ignore_case: Switch = Switch.OFF
+    ignore_case: bool = False
     "Upper and lower case are one (case folding)."
-    ignore_punctuation: Switch = Switch.OFF
+    ignore_punctuation: bool = False
     "What is neither letter, digit, underscore nor white space is not there."
 
 
@@ -48,11 +47,11 @@ class DedupCounters:
 def content_hash(text: str, rules: DedupRules) -> bytes:
     """16 bytes; equal for texts that the rules hold to be one. Unicode is compared in NFC."""
     text = unicodedata.normalize("NFC", text)
-    if rules.ignore_case is Switch.ON:
+    if rules.ignore_case:
         text = unicodedata.normalize("NFC", text.casefold())
-    if rules.ignore_punctuation is Switch.ON:
+    if rules.ignore_punctuation:
         text = _PUNCTUATION.sub("", text)
-    if rules.ignore_whitespace is Switch.ON:
+    if rules.ignore_whitespace:
         text = _SPACES.sub(" ", text).strip()
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
@@ -69,13 +68,12 @@ def keep_masks(shards: Sequence[Hashes]) -> tuple[list[Mask], DedupCounters]:
     Beside the hashes themselves it holds a bit mask and the sort of 1/64 of the keys: a billion documents take
     about 1.5 GB of work space.
     """
-    keep = [np.ones(len(hashes), dtype=np.bool_) for hashes in shards]
     bounds = np.cumsum([0, *(len(hashes) for hashes in shards)])
     flat = np.ones(int(bounds[-1]), dtype=np.bool_)
     for bucket in range(NUM_BUCKETS):
         rows, keys = _bucket(shards, bounds, bucket)
         flat[rows[_repeats(keys)]] = False
-    keep = [flat[low:high] for low, high in zip(bounds[:-1], bounds[1:], strict=True)]
+    keep = [flat[low:high] for low, high in pairwise(bounds)]
     num_kept = int(flat.sum())
     return keep, DedupCounters(len(flat), num_kept, len(flat) - num_kept)
 
@@ -99,4 +97,5 @@ def _repeats(keys: Hashes) -> NDArray[np.int64]:
     order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: equal keys stay in the order of their places
     in_order = keys[order]
     repeated = (in_order[1:] == in_order[:-1]).all(axis=1)
-    return order[1:][repeated]
+    places: NDArray[np.int64] = order[1:][repeated]
+    return places

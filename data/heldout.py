@@ -39,7 +39,7 @@ class EvalSequences:
     """
 
     def __init__(
-        self, shards: TokenShards, *, seq_len: int, boundaries: Boundaries = Boundaries.IGNORE
+        self, shards: TokenShards, *, seq_len: int, boundaries: Boundaries = Boundaries.ignore
     ) -> None:
         self.shards, self.seq_len, self.boundaries = shards, seq_len, boundaries
         self.num_sequences = -(-shards.num_tokens // seq_len)
@@ -66,7 +66,7 @@ class EvalSequences:
             if length:
                 self._fill(inputs[place, :length], labels[place, :length], start=start)
         batch = {"input_ids": inputs, "labels": labels}
-        if self.boundaries is Boundaries.MASK:
+        if self.boundaries is Boundaries.mask:
             batch |= document_batch(self.shards, sequences * self.seq_len, seq_len=self.seq_len)
         return batch
 

@@ -11,29 +11,22 @@ from data.errors import Problem
 class UnicodeForm(Enum):
     """Normal forms of Unicode Standard Annex 15; the values are what `unicodedata.normalize` takes."""
 
-    NONE = ""  # as it comes
-    NFC = "NFC"  # canonical: one spelling of each accented letter, nothing is lost
-    NFKC = "NFKC"  # compatibility: also full-width forms, ligatures, superscripts; loses distinctions
-
-
-class Switch(Enum):
-    """Whether a rule applies."""
-
-    OFF = "off"
-    ON = "on"
+    none = ""  # as it comes
+    nfc = "NFC"  # canonical: one spelling of each accented letter, nothing is lost
+    nfkc = "NFKC"  # compatibility: also full-width forms, ligatures, superscripts; loses distinctions
 
 
 @dataclass
 class NormalizeRules:
     """What is made uniform. The defaults are safe for prose and for source code."""
 
-    unicode_form: UnicodeForm = UnicodeForm.NFC
-    "NONE, NFC or NFKC."
-    line_endings: Switch = Switch.ON
+    unicode_form: UnicodeForm = UnicodeForm.nfc
+    "none, nfc or nfkc."
+    line_endings: bool = True
     "CRLF and CR become LF."
-    control_characters: Switch = Switch.ON
+    control_characters: bool = True
     "Control characters (category Cc) but tab, LF and CR go, and byte order marks."
-    trailing_whitespace: Switch = Switch.ON
+    trailing_whitespace: bool = True
     "White space before a line's end and at the end of the text goes."
     max_blank_lines: int | None = 2
     "Blank lines in a row at most; longer runs are cut to this. None: as they come. >= 0."
@@ -50,13 +43,13 @@ _TRAILING = re.compile(r"[^\S\r\n]+(?=\r|\n|\Z)")
 
 def normalize(text: str, *, rules: NormalizeRules) -> str:
     """The text in the rules' form."""
-    if rules.line_endings is Switch.ON and "\r" in text:
+    if rules.line_endings and "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if rules.control_characters is Switch.ON:
+    if rules.control_characters:
         text = _CONTROLS.sub("", text)
-    if rules.unicode_form is not UnicodeForm.NONE:
+    if rules.unicode_form is not UnicodeForm.none:
         text = unicodedata.normalize(rules.unicode_form.value, text)
-    if rules.trailing_whitespace is Switch.ON:
+    if rules.trailing_whitespace:
         text = _TRAILING.sub("", text).rstrip()
     if rules.max_blank_lines is not None:
         text = _cut_blank_lines(text, rules.max_blank_lines)

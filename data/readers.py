@@ -15,7 +15,7 @@ from data.reading import ReadRules, Reason, TextFormat, Unreadable, checked, row
 
 Outcome = Document | Unreadable
 
-SUFFIXES = {".jsonl": TextFormat.JSONL, ".ndjson": TextFormat.JSONL, ".parquet": TextFormat.PARQUET}
+SUFFIXES = {".jsonl": TextFormat.jsonl, ".ndjson": TextFormat.jsonl, ".parquet": TextFormat.parquet}
 GZIP_ERRORS = (gzip.BadGzipFile, zlib.error, EOFError)
 
 
@@ -35,13 +35,13 @@ def read_stream(stream: BinaryIO, *, name: str, rules: ReadRules) -> Iterator[Ou
     path = PurePosixPath(name)
     is_gzip = path.suffix == ".gz"
     text_format = rules.format
-    if text_format is TextFormat.AUTO:
-        text_format = SUFFIXES.get(path.with_suffix("").suffix if is_gzip else path.suffix, TextFormat.TEXT)
-    if text_format is TextFormat.PARQUET:
+    if text_format is TextFormat.auto:
+        text_format = SUFFIXES.get(path.with_suffix("").suffix if is_gzip else path.suffix, TextFormat.text)
+    if text_format is TextFormat.parquet:
         yield from read_parquet(stream, name=name, rules=rules)
         return
     plain = cast("BinaryIO", gzip.GzipFile(fileobj=stream)) if is_gzip else stream
-    read = _read_jsonl if text_format is TextFormat.JSONL else _read_text
+    read = _read_jsonl if text_format is TextFormat.jsonl else _read_text
     yield from read(plain, name, rules)
 
 

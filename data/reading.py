@@ -11,10 +11,10 @@ from data.documents import Document
 class TextFormat(Enum):
     """How a file holds its documents."""
 
-    AUTO = "auto"  # by suffix: .jsonl and .ndjson, .parquet, anything else text; .gz before it is looked at
-    TEXT = "text"  # one document per file; source code too
-    JSONL = "jsonl"  # one JSON object per line
-    PARQUET = "parquet"  # one row per document
+    auto = "auto"  # by suffix: .jsonl and .ndjson, .parquet, anything else text; .gz before it is looked at
+    text = "text"  # one document per file; source code too
+    jsonl = "jsonl"  # one JSON object per line
+    parquet = "parquet"  # one row per document
 
 
 class Reason(Enum):
@@ -35,7 +35,7 @@ class Reason(Enum):
 class ReadRules:
     """How files become documents."""
 
-    format: TextFormat = TextFormat.AUTO
+    format: TextFormat = TextFormat.auto
     "auto: by suffix; text: one document per file; jsonl: per line; parquet: per row."
     text_field: str = "text"
     "Field or column of the text, in jsonl and parquet."

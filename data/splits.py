@@ -19,8 +19,8 @@ class Split(Enum):
 class SplitKey(Enum):
     """What documents must share to fall on one side."""
 
-    ID = "id"
-    SOURCE = "source"  # all documents of one file stay together
+    id = "id"
+    source = "source"  # all documents of one file stay together
 
 
 @dataclass
@@ -31,7 +31,7 @@ class SplitRules:
     "Fraction of documents, about; 0 to 1, and below 1 together with test."
     test_fraction: float = 0.01
     "Fraction of documents, about; 0 to 1."
-    key: SplitKey = SplitKey.ID
+    key: SplitKey = SplitKey.id
     "id: each document by itself; source: all documents of a file together."
     seed: int = 0
     "Another seed is another, independent split."
@@ -57,11 +57,11 @@ def split_of(document: Document, *, rules: SplitRules) -> Split:
     Test is taken from one end of the hash's range and validation from the other, so that a change of one
     fraction moves documents between that split and train only.
     """
-    name = document.id if rules.key is SplitKey.ID else document.source
+    name = document.id if rules.key is SplitKey.id else document.source
     digest = hashlib.blake2b(
         f"{rules.seed}/{name}".encode(), digest_size=8, person=b"headrace split"
     ).digest()
-    place = int.from_bytes(digest, "little") / 2**64  # uniform in [0, 1]
+    place = (int.from_bytes(digest, "little") >> 11) / 2**53  # uniform in [0, 1), exact in a float
     if place < rules.test_fraction:
         return Split.TEST
     if place >= 1 - rules.validation_fraction:

@@ -19,11 +19,11 @@ NUM_BYTES = 256
 class SplitPattern(Enum):
     """How text falls into pieces, within which BPE merges."""
 
-    GPT2 = "gpt2"  # words with the space before them; all digits of a number together
-    CL100K = "cl100k"  # GPT-4's: digits by threes, line ends and indentation in pieces of their own
+    gpt2 = "gpt2"  # words with the space before them; all digits of a number together
+    cl100k = "cl100k"  # GPT-4's: digits by threes, line ends and indentation in pieces of their own
 
 
-PATTERNS = {SplitPattern.GPT2: GPT2_PATTERN, SplitPattern.CL100K: CL100K_PATTERN}
+PATTERNS = {SplitPattern.gpt2: GPT2_PATTERN, SplitPattern.cl100k: CL100K_PATTERN}
 
 
 @dataclass
@@ -34,7 +34,7 @@ class TokenizerRules:
     "Ids at most, control tokens and the 256 bytes among them; a small corpus may give fewer. 258 to 2**32."
     min_frequency: int = 2
     "A pair of tokens is merged only if it occurs this often; >= 1."
-    pattern: SplitPattern = SplitPattern.CL100K
+    pattern: SplitPattern = SplitPattern.cl100k
     "cl100k suits source code and prose, gpt2 is the older rule."
     special_tokens: list[str] = field(default_factory=list)
     "Control tokens besides <|endoftext|> and <|pad|>, in the order of their ids (from 2); distinct, not empty."
