@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
 
-BOX_HEIGHT, ROW_GAP, COLUMN_GAP, MARGIN = 46.0, 18.0, 52.0, 24.0
+BOX_HEIGHT, ROW_GAP, COLUMN_GAP, MARGIN = 46.0, 18.0, 40.0, 16.0
 BEND_HEIGHT = 8.0
 CHARACTER_WIDTH = 7.6
-SMALLEST_WIDTH = 96.0
+SMALLEST_WIDTH = 84.0
 SWEEPS = 8
 
 FILL_AND_STROKE = {
@@ -23,6 +23,7 @@ FILL_AND_STROKE = {
     "failed": ("#fde4e4", "#d6336c"),
 }
 OTHER = ("#f3f4f6", "#9aa1ab")
+MARKS = {"built": "✓", "reused": "=", "failed": "✗", "running": "▸", "run": "▸"}
 
 
 @dataclass(eq=False)
@@ -176,9 +177,9 @@ def _box(box: Place, name: str, stage: str, status: str) -> str:
         f"<g><title>{escape(f'{name}: {stage}, {status}')}</title>"
         f'<rect x="{left:.1f}" y="{top:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="8" '
         f'fill="{fill}" stroke="{stroke}" stroke-width="1.5"/>'
-        f'<text x="{left + 14:.1f}" y="{top + 20:.1f}" font-size="13" font-weight="600" fill="#1f2430">'
+        f'<text x="{left + 12:.1f}" y="{top + 20:.1f}" font-size="13" font-weight="600" fill="#1f2430">'
         f"{escape(name)}</text>"
-        f'<text x="{left + 14:.1f}" y="{top + 36:.1f}" font-size="11" fill="#6b7280">{escape(stage)}</text>'
-        f'<text x="{left + box.width - 12:.1f}" y="{top + 36:.1f}" font-size="11" text-anchor="end" '
-        f'fill="{stroke}">{escape(status)}</text></g>'
+        f'<text x="{left + 12:.1f}" y="{top + 36:.1f}" font-size="11" fill="#6b7280">{escape(stage)}</text>'
+        f'<text x="{left + box.width - 12:.1f}" y="{top + 20:.1f}" font-size="13" text-anchor="end" '
+        f'font-weight="700" fill="{stroke}">{MARKS.get(status, "")}</text></g>'
     )

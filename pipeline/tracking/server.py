@@ -17,6 +17,9 @@ QUIET = {
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 "The delivery repeats for as long as it takes; MLflow's own retries would only hide for minutes what is wrong."
 
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"Opens MLflow's pages on training runs, not on traces of chat applications."
+
 
 def quiet_mlflow() -> None:
     """Keep MLflow silent and off the network but for the tracking URI; call before its first import."""
@@ -65,6 +68,7 @@ def create_database(path: Path) -> None:
 def _migrate(path: Path) -> None:
     import sqlalchemy
     from mlflow.store.db import utils
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     engine = sqlalchemy.create_engine(f"sqlite:///{path}")
 
@@ -75,13 +79,16 @@ def _migrate(path: Path) -> None:
 
     utils._initialize_tables(engine)  # noqa: SLF001 (the public way migrates in place)
     engine.dispose()
+    # The store adds the "Default" experiment, with its artifacts beside the database and not in ./mlruns.
+    SqlAlchemyStore(f"sqlite:///{path}", str(path.parent / "artifacts")).engine.dispose()
 
 
 def experiment_id(client: Any, name: str, *, uri: str, store_path: Path | None) -> str:
     """The id of the experiment called `name`; it is made, or taken out of MLflow's bin, where needed."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        return str(client.create_experiment(name, artifact_location(uri, store_path=store_path)))
+        location = artifact_location(uri, store_path=store_path)
+        return str(client.create_experiment(name, location, tags=EXPERIMENT_TAGS))
     if found.lifecycle_stage != "active":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)

@@ -17,7 +17,9 @@ METRICS_PER_BATCH = 1000
 PARENT = ""
 "The name under which a position keeps the parent run."
 
-RECORD_TAG, KEY_TAG, PROCESS_TAG = "headrace.record", "headrace.key", "headrace.process"
+KEY_TAG = "headrace.fingerprint"
+RECORD_TAG, PROCESS_TAG = "mlflow.headrace.record", "mlflow.headrace.process"
+"MLflow's pages hide tags that begin with its own name: these two are for the machine."
 Record = dict[str, Any]
 
 

@@ -46,7 +46,7 @@ class Tracker:
         self, *, name: str, recipe_yaml: str, graph_mermaid: str, tags: dict[str, str], graph_svg: str = ""
     ) -> None:
         """Begin the parent run; the resolved recipe and the DAG's picture become its artifacts."""
-        files = {"recipe.yaml": recipe_yaml, "graph.mmd": graph_mermaid, "graph.svg": graph_svg}
+        files = {"recipe.yaml": recipe_yaml, "graph.mmd": graph_mermaid, **_picture(graph_svg)}
         self._record("start_run", name=name, tags={**_source(), **tags}, files=_given(files))
 
     def start_node(
@@ -83,7 +83,7 @@ class Tracker:
     def finish_run(self, status: Status, *, note: str = "", graph_svg: str = "") -> None:
         """End the parent run, with a description in Markdown and the picture of the DAG as it ended."""
         tags = _given({"mlflow.note.content": note})
-        self._record("finish_run", status=status, tags=tags, files=_given({"graph.svg": graph_svg}))
+        self._record("finish_run", status=status, tags=tags, files=_picture(graph_svg))
 
     def close(self, timeout_seconds: float) -> int:
         """Wait for the delivery, at most so long; returns the number of records not yet delivered."""
@@ -111,6 +111,12 @@ def _source() -> dict[str, str]:
     except (KeyError, OSError):  # a container may have no name for its user
         user = ""
     return _given({"mlflow.user": user, "mlflow.source.name": "headrace run", "mlflow.source.type": "LOCAL"})
+
+
+def _picture(svg: str) -> dict[str, str]:
+    """A page, because MLflow shrinks images to the width of its panel, while pages scroll."""
+    page = f'<!doctype html><meta charset="utf-8"><title>DAG</title><body style="margin:0">{svg}</body>'
+    return {"graph.html": page} if svg else {}
 
 
 def _given(values: dict[str, str]) -> dict[str, str]:

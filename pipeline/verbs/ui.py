@@ -1,6 +1,7 @@
 """`headrace ui`: MLflow's own pages on the tracking database, on loopback."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
+from urllib.parse import quote
 
 from pipeline.errors import ConfigError, HeadraceError
 from pipeline.tracking import Tracker, TrackingConfig
@@ -46,6 +48,7 @@ def ui(
     address: Address = Address(),
     spool: Path | None = None,
     registry_uri: str | None = None,
+    experiment: str = "headrace",
     out: TextIO = sys.stdout,
 ) -> None:
     """Serve MLflow's pages until Ctrl-C or SIGTERM, and say where they are.
@@ -55,6 +58,7 @@ def ui(
         address: where to listen; the next free port where that one is taken.
         spool: where runs that died left their records; they are delivered, and their runs closed, beside the start.
         registry_uri: the model registry, where it is not the tracking URI.
+        experiment: name of the experiment whose runs the printed address opens.
         out: where the one line for the person goes.
 
     Raises:
@@ -66,7 +70,7 @@ def ui(
         return
     _settle(tracking_uri, spool)
     with serving(tracking_uri, address=address, registry_uri=registry_uri) as (server, url):
-        print(f"MLflow UI: {url}  (Ctrl-C ends it)", file=out, flush=True)
+        print(f"MLflow UI: {url}{_page(url, experiment)}  (Ctrl-C ends it)", file=out, flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             server.wait()
 
@@ -116,6 +120,17 @@ def free_address(address: Address) -> Address:
         allowed="an address of this machine and a free port",
         do="give another port, or --port 0 for any free one",
     )
+
+
+def _page(url: str, experiment: str) -> str:
+    """The experiment's table of training runs; MLflow's own first page is about chat applications."""
+    query = f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment)}"
+    try:
+        with urllib.request.urlopen(query, timeout=5) as answer:  # noqa: S310 (http, ours)
+            number = json.load(answer)["experiment"]["experiment_id"]
+    except (OSError, ValueError, KeyError):  # nothing has run yet
+        return ""
+    return f"/#/experiments/{number}/runs?workflowType=machine_learning"
 
 
 def _command(tracking_uri: str, address: Address, registry_uri: str | None) -> list[str]:

@@ -33,7 +33,7 @@ def test_the_server_answers_and_ends_with_the_command(tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     code = f"from pipeline.verbs.ui import *; ui({uri!r}, address=Address(port=0))"
     command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    url = command.stdout.readline().split()[2]
+    url = command.stdout.readline().split()[2].split("/#")[0]
     assert urllib.request.urlopen(f"{url}/health", timeout=5).status == 200
     workers = psutil.Process(command.pid).children(recursive=True)
     command.send_signal(signal.SIGTERM)
