@@ -1,0 +1,29 @@
+"""The weights artifact: fp32 weights with their config, the tokenizer beside them, the metrics in logs/."""
+
+import tempfile
+from pathlib import Path
+
+from model.config import ModelConfig
+from model.weights import save_weights
+from pipeline.dag.folder import Folder
+from pipeline.training.checkpoint import newest_whole, whole_weights
+from pipeline.training.job import TrainingJob
+from pipeline.training.ranks import Ranks
+from pipeline.training.recorder import METRICS_FILE, Recorder
+
+ALONE = Ranks(rank=0, world_size=1)
+
+
+def write_artifact(
+    job: TrainingJob, model: ModelConfig, *, scratch: Folder, output: Folder, recorder: Recorder
+) -> None:
+    """Write the artifact out of the final checkpoint; one rank does it, and no other is needed."""
+    manifest, _ = newest_whole(scratch, ALONE)
+    assert manifest is not None, "the final checkpoint has just been written"
+    with tempfile.TemporaryDirectory(prefix="headrace-weights-") as folder:
+        save_weights(Path(folder), model, whole_weights(scratch, manifest))
+        for path in sorted(Path(folder).iterdir()):
+            output.upload(path, path.name)
+    for entry in job.tokenizer.files():
+        output.write_bytes(f"tokenizer/{entry.name}", job.tokenizer.read_bytes(entry.name))
+    output.write_bytes(f"logs/{METRICS_FILE}", recorder.as_bytes())

@@ -1,0 +1,158 @@
+"""What a training run learns and for how long: identity. Torch-free, so that a recipe composes without it."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pipeline.dag.stage import Problem
+from pipeline.errors import ConfigError
+
+FAST_MICRO_BATCH_TOKENS = 8192
+"""Tokens in a rank's forward pass beyond which a larger one is no faster; measured, see `micro_batch_size_for`."""
+
+
+class Precision(Enum):
+    """How numbers are held while training; the optimizer's weights and states are fp32 in each."""
+
+    bf16 = "bf16"
+    fp32 = "fp32"
+
+
+class Schedule(Enum):
+    """How the learning rate falls after the warm-up."""
+
+    cosine = "cosine"
+    linear = "linear"
+    constant = "constant"
+
+
+@dataclass
+class TrainingConfig:
+    """The optimization: every field changes the weights that come out, and none says where they are computed."""
+
+    num_steps: int = 1000
+    "Optimizer updates; >= 1."
+    global_batch_tokens: int = 32768
+    "Tokens of one update over all ranks; a multiple of seq_len."
+    seq_len: int = 512
+    "Tokens of a sequence; at most the model's max_seq_len."
+    learning_rate: float = 1e-3
+    "Peak of the learning rate; > 0."
+    schedule: Schedule = Schedule.cosine
+    "How the learning rate falls after the warm-up: cosine, linear or constant."
+    min_learning_rate_fraction: float = 0.1
+    "Learning rate of the last step as a fraction of the peak, in [0, 1]."
+    warmup_steps: int = 100
+    "Steps over which the learning rate rises to its peak; 0 <= warmup_steps <= num_steps."
+    weight_decay: float = 0.1
+    "Decoupled decay (AdamW) of matrices; vectors (norms, biases) have none; >= 0."
+    beta1: float = 0.9
+    "Decay of the gradient's mean, in [0, 1)."
+    beta2: float = 0.95
+    "Decay of the gradient's square, in [0, 1)."
+    eps: float = 1e-8
+    "Added to the root of the mean square; > 0."
+    max_grad_norm: float = 1.0
+    "Gradients above this norm are scaled down to it; 0: never."
+    seed: int = 0
+    "Of the initial weights and of the order of the data; >= 0."
+    precision: Precision = Precision.bf16
+    "bf16, or fp32 (slower, for small models and comparisons)."
+    mask_documents: bool = False
+    "Whether attention stops at the ends of documents inside a packed sequence."
+    eval_every_steps: int = 0
+    "Steps between two losses on held-out text; 0: at the end only."
+    eval_max_sequences: int = 256
+    "Held-out sequences that each evaluation reads, always the same ones; >= 1."
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Sequences of the global batch."""
+        return self.global_batch_tokens // self.seq_len
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the whole run."""
+        return self.num_steps * self.sequences_per_step * self.seq_len
+
+    def problems(self) -> list[Problem]:
+        """Everything wrong with these values on their own."""
+        found = self._out_of_range()
+        if self.seq_len >= 1 and (self.global_batch_tokens < 1 or self.global_batch_tokens % self.seq_len):
+            near = max(1, round(self.global_batch_tokens / self.seq_len)) * self.seq_len
+            what = f"{self.global_batch_tokens} tokens are not a whole number of sequences of {self.seq_len}"
+            found.append(Problem("global_batch_tokens", what, "a multiple of seq_len", f"for example {near}"))
+        if self.warmup_steps > self.num_steps:
+            what = (
+                f"a warm-up of {self.warmup_steps} steps is longer than the {self.num_steps} steps of the run"
+            )
+            found.append(
+                Problem("warmup_steps", what, f"at most {self.num_steps}", "shorten it, or train longer")
+            )
+        return found
+
+    def _out_of_range(self) -> list[Problem]:
+        ranges: list[tuple[str, bool, str]] = [
+            ("num_steps", self.num_steps >= 1, ">= 1"),
+            ("seq_len", self.seq_len >= 1, ">= 1"),
+            ("learning_rate", self.learning_rate > 0, "> 0"),
+            ("min_learning_rate_fraction", 0 <= self.min_learning_rate_fraction <= 1, "in [0, 1]"),
+            ("warmup_steps", self.warmup_steps >= 0, ">= 0"),
+            ("weight_decay", self.weight_decay >= 0, ">= 0"),
+            ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
+            ("beta2", 0 <= self.beta2 < 1, "in [0, 1)"),
+            ("eps", self.eps > 0, "> 0"),
+            ("max_grad_norm", self.max_grad_norm >= 0, ">= 0; 0 means never clipped"),
+            ("seed", self.seed >= 0, ">= 0"),
+            ("eval_every_steps", self.eval_every_steps >= 0, ">= 0; 0 means at the end only"),
+            ("eval_max_sequences", self.eval_max_sequences >= 1, ">= 1"),
+        ]
+        return [
+            Problem(name, f"{name} is {getattr(self, name)}", allowed, f"set {name} {allowed}")
+            for name, holds, allowed in ranges
+            if not holds
+        ]
+
+
+@dataclass(frozen=True)
+class BatchSplit:
+    """How the global batch is shared out: sequences = world_size * micro_batch_size * gradient_accumulation_steps."""
+
+    world_size: int
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+
+
+def split_batch(config: TrainingConfig, *, world_size: int, micro_batch_size: int | None) -> BatchSplit:
+    """The one place where the micro batch and the accumulation steps are derived.
+
+    Raises:
+        ConfigError: the global batch cannot be shared out evenly; with the nearest values that can.
+    """
+    total = config.sequences_per_step
+    if total % world_size:
+        fitting = [n for n in range(1, total + 1) if total % n == 0]
+        near = min(fitting, key=lambda n: (abs(n - world_size), -n))
+        raise ConfigError(
+            f"a global batch of {total} sequences cannot be shared evenly among {world_size} ranks",
+            where="resources.num_workers",
+            allowed=", ".join(map(str, fitting)),
+            do=f"use {near} ranks, or make global_batch_tokens a multiple of {world_size * config.seq_len}",
+        )
+    per_rank = total // world_size
+    micro = micro_batch_size or micro_batch_size_for(per_rank, seq_len=config.seq_len)
+    if per_rank % micro:
+        fitting = [n for n in range(1, per_rank + 1) if per_rank % n == 0]
+        near = min(fitting, key=lambda n: (abs(n - micro), -n))
+        raise ConfigError(
+            f"the {per_rank} sequences of a rank and step cannot be split into micro batches of {micro}",
+            where="resources.micro_batch_size",
+            allowed=", ".join(map(str, fitting)),
+            do=f"set micro_batch_size to {near}, or leave it out (null)",
+        )
+    return BatchSplit(world_size, micro, per_rank // micro)
+
+
+def micro_batch_size_for(sequences_per_rank: int, *, seq_len: int) -> int:
+    """The largest divisor whose forward pass stays within FAST_MICRO_BATCH_TOKENS; at least one sequence."""
+    most = max(1, FAST_MICRO_BATCH_TOKENS // seq_len)
+    return max(n for n in range(1, min(most, sequences_per_rank) + 1) if sequences_per_rank % n == 0)

@@ -1,0 +1,146 @@
+"""Our config and resources as DeepSpeed's engine. One path for CPU ranks, one GPU and many."""
+
+import contextlib
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from data.batches import Batch
+from pipeline.dag.resources import Resources
+from pipeline.training.config import BatchSplit, Precision, TrainingConfig
+from pipeline.training.optimizer import build_optimizer, set_learning_rate
+from pipeline.training.runtime import import_deepspeed
+
+WEIGHTS_STAGE = 3
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What an optimizer step came to."""
+
+    grad_norm: float
+    "Norm of the global batch's gradient before clipping."
+    applied: bool
+    "False where the gradient was not finite: nothing was changed, on any rank."
+
+
+def zero_stage_of(config: TrainingConfig, resources: Resources, *, world_size: int) -> int:
+    """The ZeRO stage that runs: what was asked for, or 1 with several ranks and 0 with one.
+
+    bf16 at stage 0 runs as stage 1: DeepSpeed has no unpartitioned optimizer that adds bf16 gradients up in fp32. On
+    one rank the two are the same thing.
+    """
+    asked = resources.zero_stage if resources.zero_stage is not None else int(world_size > 1)
+    return max(asked, 1) if config.precision is Precision.bf16 else asked
+
+
+def deepspeed_config(config: TrainingConfig, resources: Resources, split: BatchSplit) -> dict[str, Any]:
+    """DeepSpeed's JSON; nothing else in the house writes a key of it."""
+    stage = zero_stage_of(config, resources, world_size=split.world_size)
+    zero: dict[str, Any] = {"stage": stage}
+    if resources.offload_optimizer and stage > 0:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if resources.offload_parameters and stage == WEIGHTS_STAGE:
+        zero["offload_param"] = {"device": "cpu"}
+    settings = {
+        "train_micro_batch_size_per_gpu": split.micro_batch_size,
+        "gradient_accumulation_steps": split.gradient_accumulation_steps,
+        "gradient_clipping": config.max_grad_norm if stage > 0 else 0.0,  # stage 0 is clipped in `apply`
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,  # torch's fused AdamW: the tests compare it with a plain loop
+        "zero_force_ds_cpu_optimizer": False,
+        "communication_data_type": "fp32",
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "steps_per_print": 1 << 62,
+    }
+    if config.precision is Precision.bf16:
+        settings["bf16"] = {"enabled": True}
+    return settings
+
+
+class Engine:
+    """A DeepSpeed engine around an objective, with the few calls that the loop needs."""
+
+    def __init__(
+        self, objective: nn.Module, config: TrainingConfig, *, resources: Resources, split: BatchSplit
+    ) -> None:
+        deepspeed = import_deepspeed()
+        self.split = split
+        self.stage = zero_stage_of(config, resources, world_size=split.world_size)
+        self._max_grad_norm = config.max_grad_norm
+        deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints the memory around each parameter group
+            self.deepspeed, *_ = deepspeed.initialize(
+                model=objective,
+                optimizer=build_optimizer(objective, config),
+                config=deepspeed_config(config, resources, split),
+                dist_init_required=False,
+            )
+        # With one rank there is nobody to average with, yet without this every gradient would be copied twice. Other
+        # stages (and stage 1 in fp32) sort their gradients into partitions in the same call.
+        unpartitioned = self.stage == 0 or (self.stage == 1 and config.precision is Precision.bf16)
+        self.deepspeed.enable_backward_allreduce = split.world_size > 1 or not unpartitioned
+        self.device = self.deepspeed.device
+
+    @property
+    def objective(self) -> nn.Module:
+        module: nn.Module = self.deepspeed.module
+        return module
+
+    @property
+    def optimizer(self) -> torch.optim.AdamW:
+        """Torch's optimizer below DeepSpeed's."""
+        found: torch.optim.AdamW = self.deepspeed.basic_optimizer
+        return found
+
+    def accumulate(self, batch: Batch, *, num_targets: int, last: bool) -> torch.Tensor:
+        """Forward and backward of one micro batch; the sum of its losses, detached.
+
+        The gradient that comes to be is that of the summed loss of the whole global batch over `num_targets`. DeepSpeed
+        averages over ranks, so each rank's part is multiplied by their number, and its division by the accumulation
+        steps is left out.
+        """
+        self.deepspeed.set_gradient_accumulation_boundary(last)
+        loss_sum = self.deepspeed(**self._to_tensors(batch)).loss_sum
+        self.deepspeed.backward(loss_sum * (self.split.world_size / num_targets), scale_wrt_gas=False)
+        detached: torch.Tensor = loss_sum.detach()
+        return detached
+
+    def apply(self, learning_rate: float) -> StepOutcome:
+        """Clip, and update the weights; skip it on all ranks together where the gradient is not finite."""
+        set_learning_rate(self.optimizer, learning_rate)
+        if self.stage > 0:
+            self.deepspeed.step()
+            return StepOutcome(
+                float(self.deepspeed.get_global_grad_norm()), self.deepspeed.was_step_applied()
+            )
+        parameters = list(self.objective.parameters())
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not torch.isfinite(norm):
+            return StepOutcome(float(norm), applied=False)
+        if self._max_grad_norm:
+            nn.utils.clip_grads_with_norm_(parameters, self._max_grad_norm, norm)
+        self.deepspeed.step()
+        return StepOutcome(float(norm), applied=True)
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch) -> torch.Tensor:
+        """The summed loss of a batch, without gradients."""
+        loss_sum: torch.Tensor = self.deepspeed(**self._to_tensors(batch)).loss_sum
+        return loss_sum
+
+    def sum_over_ranks(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum over all ranks, in fp64 on CPU and fp32 on accelerators; the same on each."""
+        total = value.double() if self.device.type == "cpu" else value.float()
+        if self.split.world_size > 1:
+            dist.all_reduce(total)
+        return total
+
+    def _to_tensors(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return {
+            name: torch.from_numpy(array).to(self.device, non_blocking=True) for name, array in batch.items()
+        }

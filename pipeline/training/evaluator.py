@@ -1,0 +1,98 @@
+"""Loss on held-out text while training: exact over the same sequences at every step, for any number of ranks."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from data.batches import IGNORED, Batch, TrainingBatches
+from pipeline.training.engine import Engine
+from pipeline.training.ranks import Ranks
+from pipeline.training.recorder import Recorder
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out sequences: the first global batch of `batches` holds each of them once."""
+
+    batches: TrainingBatches
+    num_sequences: int
+    targets_per_byte: float
+    "Targets of all the held-out text over its UTF-8 bytes."
+
+
+def hold_out(
+    build: Callable[[int], TrainingBatches],
+    *,
+    max_sequences: int,
+    targets_per_byte: float,
+) -> HeldOut:
+    """At most `max_sequences` of the sequences of `build(sequences per step)`."""
+    num_sequences = min(max_sequences, build(1).num_sequences)
+    return HeldOut(build(num_sequences), num_sequences, targets_per_byte)
+
+
+@dataclass
+class Evaluator:
+    """Evaluates when due: every so many steps, and at the end."""
+
+    engine: Engine
+    held_out: HeldOut | None
+    ranks: Ranks
+    recorder: Recorder
+    every_steps: int
+    "0: at the end only."
+    last_step: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    "Of the newest evaluation."
+
+    def offer(self, step: int) -> None:
+        """Called after `step` updates."""
+        if self.held_out is None:
+            return
+        if step == self.last_step or (self.every_steps and step % self.every_steps == 0):
+            self.metrics = self.evaluate(self.held_out)
+            self.recorder.add(step, self.metrics)
+
+    def evaluate(self, held_out: HeldOut) -> dict[str, float]:
+        """Mean loss of the held-out targets in nats, its perplexity, and bits per byte of the text."""
+        shares = self._shares(held_out.num_sequences)
+        mine = shares[self.ranks.rank :: self.ranks.world_size]
+        rounds = -(-len(shares) // self.ranks.world_size)
+        total = torch.zeros(2, dtype=torch.float64, device=self.engine.device)  # sum of losses, targets
+        self.engine.objective.eval()
+        for turn in range(rounds):
+            # Under ZeRO-3 a forward pass is a collective: a rank without work repeats some, and does not count it.
+            micro_step, size = mine[turn] if turn < len(mine) else shares[0]
+            batch = held_out.batches.batch(
+                0, rank=0, world_size=1, micro_step=micro_step, micro_batch_size=size
+            )
+            loss_sum = self.engine.evaluate(batch)
+            if turn < len(mine):
+                total += torch.stack([loss_sum.double(), _num_targets(batch, total.device)])
+        self.engine.objective.train()
+        loss_sum, num_targets = self.engine.sum_over_ranks(total).tolist()
+        return _metrics(loss_sum, num_targets, held_out.targets_per_byte)
+
+    def _shares(self, num_sequences: int) -> list[tuple[int, int]]:
+        """(micro step, micro batch size) of the batches that cover every sequence once; the rest one by one."""
+        size = self.engine.split.micro_batch_size
+        whole = num_sequences // size
+        return [(index, size) for index in range(whole)] + [
+            (place, 1) for place in range(whole * size, num_sequences)
+        ]
+
+
+def _num_targets(batch: Batch, device: torch.device) -> torch.Tensor:
+    count = int((batch["labels"] != IGNORED).sum())
+    return torch.tensor(count, dtype=torch.float64, device=device)
+
+
+def _metrics(loss_sum: float, num_targets: float, targets_per_byte: float) -> dict[str, float]:
+    loss = loss_sum / num_targets
+    return {
+        "eval/loss": loss,
+        "eval/perplexity": math.exp(min(loss, 700.0)),  # exp(710) is no longer a float
+        "eval/bits_per_byte": loss / math.log(2) * targets_per_byte,
+    }

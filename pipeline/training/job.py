@@ -1,0 +1,47 @@
+"""What a training stage hands to its workers, and what it gets back."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from model.config import ModelConfig
+from pipeline.dag.folder import Folder
+from pipeline.training.config import TrainingConfig
+
+
+class BatchKind(Enum):
+    """How rows of tokens become sequences."""
+
+    pretraining = "pretraining"
+    "Documents in one long row, cut into full sequences; every token is a target."
+    examples = "examples"
+    "One example per sequence, padded; the loss mask says which tokens are targets."
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything a worker needs to train; picklable."""
+
+    model: ModelConfig
+    "Its vocab_size may be None: the tokenizer's is taken."
+    training: TrainingConfig
+    train_tokens: tuple[Folder, ...]
+    "Folders of tokens-*.arrow shards, read one after the other."
+    tokenizer: Folder
+    "Its files are copied into the artifact."
+    tokenizer_hash: str
+    "What the token shards must have been made with."
+    validation_tokens: tuple[Folder, ...] = ()
+    "Held-out shards; empty: nothing is evaluated."
+    initial_weights: Folder | None = None
+    "A weights artifact to begin from; None: initialised from the seed."
+    batch_kind: BatchKind = BatchKind.pretraining
+
+
+@dataclass
+class TrainingResult:
+    """What a run came to."""
+
+    counters: dict[str, int] = field(default_factory=dict)
+    "steps, tokens, parameters."
+    metrics: dict[str, float] = field(default_factory=dict)
+    "Last loss, evaluation of the final weights, speed."

@@ -1,0 +1,83 @@
+"""The training loop: the only one. What is trained differs by objective, data and initial weights."""
+
+import math
+import time
+
+import torch
+
+from data.batches import TrainingBatches
+from pipeline.errors import StageFailedError
+from pipeline.training.checkpoint import Checkpointer
+from pipeline.training.config import TrainingConfig
+from pipeline.training.engine import Engine
+from pipeline.training.evaluator import Evaluator
+from pipeline.training.ranks import Ranks
+from pipeline.training.recorder import Recorder, StepRecord
+from pipeline.training.schedule import learning_rate_at
+
+NAMED_AT_MOST = 8
+
+
+def train(
+    engine: Engine,
+    batches: TrainingBatches,
+    *,
+    config: TrainingConfig,
+    ranks: Ranks,
+    first_step: int,
+    recorder: Recorder,
+    evaluator: Evaluator,
+    checkpointer: Checkpointer,
+) -> None:
+    """Make the updates from `first_step` to the end; recorder, evaluator and checkpointer know when they are due."""
+    for step in range(first_step, config.num_steps):
+        record = train_step(
+            engine, batches, ranks=ranks, step=step, learning_rate=learning_rate_at(step, config)
+        )
+        recorder.offer(record)
+        evaluator.offer(record.step)
+        checkpointer.offer(record.step)
+    recorder.flush()
+
+
+def train_step(
+    engine: Engine, batches: TrainingBatches, *, ranks: Ranks, step: int, learning_rate: float
+) -> StepRecord:
+    """One update from the global batch of `step`; all ranks together.
+
+    Raises:
+        StageFailedError: loss or gradient is not finite; the weights are as they were before the step.
+    """
+    started_at = time.perf_counter()
+    split, num_targets = engine.split, batches.num_targets(step)
+    loss_sum = torch.zeros((), dtype=torch.float32, device=engine.device)
+    for micro_step in range(split.gradient_accumulation_steps):
+        batch = batches.batch(
+            step,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            micro_step=micro_step,
+            micro_batch_size=split.micro_batch_size,
+        )
+        last = micro_step == split.gradient_accumulation_steps - 1
+        loss_sum += engine.accumulate(batch, num_targets=num_targets, last=last)
+    loss = float(engine.sum_over_ranks(loss_sum)) / num_targets
+    if not math.isfinite(loss):
+        raise not_finite("loss", loss, batches, step)
+    outcome = engine.apply(learning_rate)
+    if not outcome.applied:
+        raise not_finite("gradient norm", outcome.grad_norm, batches, step)
+    return StepRecord(step + 1, loss, learning_rate, outcome.grad_norm, time.perf_counter() - started_at)
+
+
+def not_finite(what: str, value: float, batches: TrainingBatches, step: int) -> StageFailedError:
+    """The error that names the step and what was in its batch."""
+    ids = batches.sequence_ids(step).tolist()
+    shown = ", ".join(map(str, ids[:NAMED_AT_MOST])) + (", …" if len(ids) > NAMED_AT_MOST else "")
+    documents = ", ".join(batches.document_names(step, limit=NAMED_AT_MOST))
+    return StageFailedError(
+        f"the {what} is {value} at step {step + 1}: stopped before the update",
+        where=f"sequences {shown}; documents {documents}",
+        allowed="a finite number",
+        do="lower learning_rate, lengthen warmup_steps, or look at these documents with `headrace inspect`",
+    )

@@ -1,0 +1,123 @@
+"""What a rank must hold while training, counted from the configs alone: for `headrace plan`. Torch-free.
+
+P parameters, N ranks; the terms are those of ZeRO (Rajbhandari et al. 2019, section 5) with DeepSpeed's buffers as its
+source allocates them. Activations are what autograd keeps of our own blocks, per token.
+"""
+
+from dataclasses import dataclass
+
+from model.config import LlamaConfig, ModelConfig
+from model.flops import num_parameters
+from pipeline.training.config import BatchSplit, Precision, TrainingConfig
+
+GIB = 1 << 30
+FP32, BF16 = 4, 2
+HEAD_CHUNK_LOGITS = 1 << 22
+"""Logits that the vocabulary head holds at once, at least; `model.head` says why."""
+HEAD_CHUNK_TOKENS = 256
+LIVE_PARAMETERS = 10**9
+"""ZeRO-3 gathers at most so many parameters at a time (DeepSpeed's stage3_max_live_parameters)."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that one rank holds, by component."""
+
+    weights: int
+    "What forward and backward compute with."
+    gradients: int
+    optimizer: int
+    "fp32 weights, where they are kept apart, and the two states of AdamW."
+    activations: int
+    "Kept from forward to backward for one micro batch."
+    logits: int
+    "One chunk of the vocabulary head, and its gradient of the weight."
+    on_host: int = 0
+    "Of these, what offload keeps in the host's memory."
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+
+    @property
+    def on_device(self) -> int:
+        return self.total - self.on_host
+
+    def in_gib(self) -> dict[str, float]:
+        """The components and their total in GiB."""
+        parts = ("weights", "gradients", "optimizer", "activations", "logits", "total")
+        return {name: getattr(self, name) / GIB for name in parts}
+
+
+def memory_of_rank(
+    model: ModelConfig,
+    config: TrainingConfig,
+    split: BatchSplit,
+    *,
+    zero_stage: int,
+    offload_optimizer: bool = False,
+    offload_parameters: bool = False,
+    activation_checkpointing: bool = False,
+) -> Memory:
+    """What one rank holds at its peak; `model.vocab_size` must be known."""
+    count = num_parameters(model)
+    wide = BF16 if config.precision is Precision.bf16 else FP32
+    weights = _weights(count, wide, zero_stage, split.world_size)
+    optimizer = _optimizer(count, wide, zero_stage, split.world_size)
+    tokens = split.micro_batch_size * config.seq_len
+    return Memory(
+        weights=weights,
+        gradients=_gradients(count, wide, zero_stage, split.world_size),
+        optimizer=optimizer,
+        activations=_activations(model, tokens, wide, recompute=activation_checkpointing),
+        logits=_logits(model, wide),
+        on_host=(optimizer if offload_optimizer and zero_stage > 0 else 0)
+        + (wide * count // split.world_size if offload_parameters and zero_stage == 3 else 0),  # noqa: PLR2004
+    )
+
+
+def _weights(count: int, wide: int, stage: int, ranks: int) -> int:
+    if stage < 3:  # noqa: PLR2004
+        return wide * count
+    return wide * (-(-count // ranks) + min(count, LIVE_PARAMETERS))
+
+
+def _gradients(count: int, wide: int, stage: int, ranks: int) -> int:
+    """What backward writes, and the fp32 sums over micro-steps (stage 2 and 3: a rank's own part of them)."""
+    if stage == 0 or (stage == 1 and wide == FP32):
+        return FP32 * count
+    if stage == 1:
+        return (wide + FP32) * count
+    return wide * count + FP32 * -(-count // ranks)
+
+
+def _optimizer(count: int, wide: int, stage: int, ranks: int) -> int:
+    if stage == 0 and wide == FP32:
+        return 2 * FP32 * count
+    return 3 * FP32 * -(-count // (ranks if stage > 0 else 1))
+
+
+def _activations(model: ModelConfig, tokens: int, wide: int, *, recompute: bool) -> int:
+    """Values per token that autograd keeps, over all blocks; with recomputation each block's input and one block."""
+    block = _block_values(model)
+    if recompute:
+        return wide * tokens * (model.num_layers * model.hidden_size + block)
+    return wide * tokens * (model.num_layers * block + 4 * model.hidden_size)
+
+
+def _block_values(model: ModelConfig) -> int:
+    """Inputs of both norms and both halves, queries, keys, values, the mix of values, the insides of the MLP."""
+    heads = model.num_heads * model.attention_head_dim
+    kv_heads = model.attention_kv_heads * model.attention_head_dim
+    if isinstance(
+        model, LlamaConfig
+    ):  # rotation keeps queries and keys again; gate, up, silu(gate) and the product
+        return 4 * model.hidden_size + 3 * heads + 3 * kv_heads + 4 * model.intermediate_size
+    return 4 * model.hidden_size + 2 * heads + 2 * kv_heads + 2 * model.intermediate_size
+
+
+def _logits(model: ModelConfig, wide: int) -> int:
+    """A chunk of logits in the model's precision, its fp32 probabilities, and the head's fp32 gradient."""
+    assert model.vocab_size is not None, "vocab_size must be known before memory is counted"
+    chunk = max(HEAD_CHUNK_LOGITS, HEAD_CHUNK_TOKENS * model.vocab_size)
+    return chunk * (2 * wide + FP32) + FP32 * model.vocab_size * model.hidden_size

@@ -1,0 +1,144 @@
+"""Ray Train around the one loop: workers placed, connected, watched, and started again when one is lost."""
+
+import os
+import tempfile
+import time
+from typing import Any
+
+import ray
+
+from pipeline.dag.folder import Folder
+from pipeline.dag.resources import Resources
+from pipeline.dag.stage import Channel
+from pipeline.errors import ConfigError, StageFailedError
+from pipeline.training.config import split_batch
+from pipeline.training.failure import as_rank_error, first_cause
+from pipeline.training.job import TrainingJob, TrainingResult
+
+MAX_FAILURES = 3
+DRIVER_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # the default of 2 s is what a lost rank, and the end, wait for
+    "RAY_TRAIN_METRICS_ENABLED": "0",  # for Ray's dashboard; our own metrics are on the channel
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+def launch(
+    job: TrainingJob, *, resources: Resources, channel: Channel, scratch: Folder, output: Folder
+) -> TrainingResult:
+    """Train `job` on the connected Ray cluster, from any thread; the artifact is in `output` when it returns.
+
+    Raises:
+        ConfigError: the global batch cannot be shared out, or the cluster has not got the resources.
+        StageFailedError: a rank failed; its number, its first cause, and what to do.
+    """
+    resources = settled(resources, ray.cluster_resources())
+    assert resources.num_workers is not None
+    split_batch(job.training, world_size=resources.num_workers, micro_batch_size=resources.micro_batch_size)
+    for name, value in DRIVER_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if len(ray.nodes()) == 1:
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one machine is drained by nobody
+    from ray.train import TrainingFailedError
+
+    with tempfile.TemporaryDirectory(prefix="headrace-ray-train-") as storage:
+        trainer = _trainer(job, resources, channel, scratch, output, storage)
+        try:
+            return _result(trainer.fit())
+        except TrainingFailedError as error:
+            raise _explained(error) from error
+
+
+def settled(resources: Resources, cluster: dict[str, float]) -> Resources:
+    """Resources with every number filled in from what the cluster has.
+
+    On CPUs one rank with all threads is as fast as several with fewer, and needs no gradients exchanged.
+    """
+    from dataclasses import replace
+
+    gpus, cpus = int(cluster.get("GPU", 0)), int(cluster.get("CPU", 1))
+    per_rank = resources.num_gpus if resources.num_gpus is not None else float(min(gpus, 1))
+    automatic = max(1, int(gpus / per_rank)) if per_rank else 1
+    workers = resources.num_workers or automatic
+    threads = resources.cpus_per_worker or max(1, cpus // max(workers, gpus if per_rank else 1))
+    wanted = {"GPU": per_rank * workers, "CPU": float(threads * workers)}
+    for kind, number in wanted.items():
+        if number > cluster.get(kind, 0):
+            raise ConfigError(
+                f"{workers} ranks need {number:g} {kind}s, and the cluster has {cluster.get(kind, 0):g}",
+                where="resources",
+                allowed=f"at most {cluster.get(kind, 0):g} {kind}s in all",
+                do="lower num_workers or what each of them takes",
+            )
+    return replace(resources, num_workers=workers, num_gpus=per_rank, cpus_per_worker=threads)
+
+
+def _trainer(
+    job: TrainingJob,
+    resources: Resources,
+    channel: Channel,
+    scratch: Folder,
+    output: Folder,
+    storage: str,
+) -> Any:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig
+
+    from pipeline.training.supervision import Trainer
+
+    assert resources.num_workers is not None
+    failures = MAX_FAILURES if resources.max_failures is None else resources.max_failures
+    gpus = resources.num_gpus or 0
+    per_worker = {"CPU": float(resources.cpus_per_worker or 1)} | ({"GPU": gpus} if gpus else {})
+    order = {
+        "job": job,
+        "resources": resources,
+        "channel": channel,
+        "scratch": scratch,
+        "output": output,
+        "ordered_at": time.time(),
+    }
+    return Trainer(
+        run_rank,
+        train_loop_config=order,
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=resources.num_workers, use_gpu=bool(gpus), resources_per_worker=per_worker
+        ),
+        run_config=RunConfig(
+            name="train",
+            storage_path=storage,  # our checkpoints are in `scratch`; Ray Train is given none to copy
+            failure_config=FailureConfig(max_failures=failures),
+        ),
+    )
+
+
+def run_rank(order: dict[str, Any]) -> TrainingResult:
+    """In the worker's process: prepare it, then work."""
+    rank = int(os.environ["RANK"])
+    try:
+        from pipeline.training.runtime import prepare_process
+
+        prepare_process(threads=order["resources"].cpus_per_worker or 1)
+        from pipeline.training.worker import Order, work
+
+        return work(Order(**order))
+    except Exception as error:  # whatever it is, the driver is to know the rank, the place and the time
+        raise as_rank_error(error, rank=rank) from error
+
+
+def _result(fitted: Any) -> TrainingResult:
+    returned: TrainingResult = fitted.return_value
+    return returned
+
+
+def _explained(error: Exception) -> Exception:
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    if failures:
+        return first_cause(failures)
+    return StageFailedError(
+        f"the training workers could not be started: {error}",
+        where="resources",
+        allowed="workers that the cluster can place",
+        do="check with `ray status` that the nodes are alive, then run the same command again",
+    )
