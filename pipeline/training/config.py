@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Problem
 from pipeline.errors import ConfigError
 
@@ -156,3 +157,13 @@ def micro_batch_size_for(sequences_per_rank: int, *, seq_len: int) -> int:
     """The largest divisor whose forward pass stays within FAST_MICRO_BATCH_TOKENS; at least one sequence."""
     most = max(1, FAST_MICRO_BATCH_TOKENS // seq_len)
     return max(n for n in range(1, min(most, sequences_per_rank) + 1) if sequences_per_rank % n == 0)
+
+
+def zero_stage_of(config: TrainingConfig, resources: Resources, *, world_size: int) -> int:
+    """The ZeRO stage that runs: what was asked for, or 1 with several ranks and 0 with one.
+
+    bf16 at stage 0 runs as stage 1: DeepSpeed has no unpartitioned optimizer that adds bf16 gradients up in fp32. On
+    one rank the two are the same thing.
+    """
+    asked = resources.zero_stage if resources.zero_stage is not None else int(world_size > 1)
+    return max(asked, 1) if config.precision is Precision.bf16 else asked

@@ -11,7 +11,7 @@ from torch import nn
 
 from data.batches import Batch
 from pipeline.dag.resources import Resources
-from pipeline.training.config import BatchSplit, Precision, TrainingConfig
+from pipeline.training.config import BatchSplit, Precision, TrainingConfig, zero_stage_of
 from pipeline.training.optimizer import build_optimizer, set_learning_rate
 from pipeline.training.runtime import import_deepspeed
 
@@ -26,16 +26,6 @@ class StepOutcome:
     "Norm of the global batch's gradient before clipping."
     applied: bool
     "False where the gradient was not finite: nothing was changed, on any rank."
-
-
-def zero_stage_of(config: TrainingConfig, resources: Resources, *, world_size: int) -> int:
-    """The ZeRO stage that runs: what was asked for, or 1 with several ranks and 0 with one.
-
-    bf16 at stage 0 runs as stage 1: DeepSpeed has no unpartitioned optimizer that adds bf16 gradients up in fp32. On
-    one rank the two are the same thing.
-    """
-    asked = resources.zero_stage if resources.zero_stage is not None else int(world_size > 1)
-    return max(asked, 1) if config.precision is Precision.bf16 else asked
 
 
 def deepspeed_config(config: TrainingConfig, resources: Resources, split: BatchSplit) -> dict[str, Any]:
