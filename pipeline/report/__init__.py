@@ -1,13 +1,13 @@
 """What a person sees of a run: `open_report(stream)` shows events live in a terminal, else line by line."""
 
 import os
+import sys
 from typing import Protocol, TextIO
 
-from pipeline.errors import HeadraceError
-from pipeline.report.events import Event
+from pipeline.dag.events import Event
 from pipeline.report.quiet import Streams, quiet
 
-__all__ = ["Event", "Report", "Streams", "open_report", "print_error", "quiet"]
+__all__ = ["Report", "Streams", "open_report", "print_error", "quiet"]
 
 
 class Report(Protocol):
@@ -30,8 +30,9 @@ def open_report(stream: TextIO) -> Report:
     return PlainReport(stream)
 
 
-def print_error(error: HeadraceError, stream: TextIO) -> None:
-    """Print an error in its four parts: what, where, allowed, do."""
+def print_error(error: Exception, stream: TextIO | None = None) -> None:
+    """Print an error in its four parts (what, where, allowed, do), on stderr unless told otherwise."""
+    from pipeline.report.state import error_parts
     from pipeline.report.table import error_text, open_console
 
-    open_console(stream).print(error_text(error.parts()))
+    open_console(stream or sys.stderr).print(error_text(error_parts(error)))

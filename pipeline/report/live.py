@@ -10,9 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.dag.events import Event, NodeFailed, NodeNote, RunFinished, RunStarted
 from pipeline.report import numbers
-from pipeline.report.events import Event, NodeFailed, Note, RunFinished, RunStarted
-from pipeline.report.state import ENDED, RUNNING, WAITING, NodeState, RunState
+from pipeline.report.state import ENDED, RUNNING, WAITING, NodeState, RunState, error_parts
 from pipeline.report.table import STYLES, SYMBOLS, closing, error_text, open_console
 
 REFRESH_PER_SECOND = 4
@@ -44,9 +44,9 @@ class LiveReport:
         match event:
             case RunStarted():
                 self._live.start()
-            case NodeFailed():
-                self._console.print(error_text(event.parts, node=event.node))
-            case Note(node=""):
+            case NodeFailed(interrupted=False):
+                self._console.print(error_text(error_parts(event.error), node=event.node))
+            case NodeNote(node=""):
                 self._console.print(Text(event.text))
             case RunFinished():
                 self._live.stop()

@@ -6,24 +6,26 @@ from typing import TextIO
 
 from rich.console import RenderableType
 
-from pipeline.report import numbers
-from pipeline.report.events import (
+from pipeline.dag.events import (
     Event,
     NodeFailed,
     NodeFinished,
+    NodeMetrics,
+    NodeNote,
+    NodeProgress,
     NodeReused,
-    NodeSkipped,
     NodeStarted,
-    Note,
-    Progress,
     RunFinished,
     RunStarted,
+    Status,
 )
-from pipeline.report.state import REUSED, RUNNING, NodeState, RunState
+from pipeline.report import numbers
+from pipeline.report.state import REUSED, RUNNING, NodeState, RunState, error_parts
 from pipeline.report.table import closing, error_text, open_console
 
 NAME_WIDTH = 24
 NAMES_SHOWN = 12
+REUSABLE = (Status.REUSE, Status.PINNED)
 
 
 class PlainReport:
@@ -65,37 +67,37 @@ class PlainReport:
                 self._begin(event)
             case RunFinished():
                 self._block(closing(self._state, event))
-            case Progress():
+            case NodeProgress():
                 self._progress(event.node)
+            case NodeMetrics():
+                pass
             case NodeReused() if self._was_to_be_reused(event.node):
                 pass  # named in the opening lines
             case _:
                 self._line(event.node or "run", self._words(event))
-        if isinstance(event, NodeFailed):
-            self._block(error_text(event.parts, node=event.node))
+        if isinstance(event, NodeFailed) and not event.interrupted:
+            self._block(error_text(error_parts(event.error), node=event.node))
         self._stream.flush()
 
     def _words(self, event: Event) -> str:
         match event:
             case NodeStarted():
-                node = self._state.nodes[event.node]
-                why = event.resumed or node.reason
-                return f"started {node.stage}" + (f" ({why})" if why else "")
+                why = self._state.nodes[event.node].reason
+                return f"started {event.stage}" + (f" ({why})" if why else "")
             case NodeFinished():
                 figures = self._state.nodes[event.node].figures
                 return " · ".join(filter(None, [f"built in {numbers.duration(event.seconds)}", figures]))
             case NodeReused():
                 return "reused: its inputs came out the same"
             case NodeFailed():
-                return f"failed after {numbers.duration(event.seconds)}"
-            case NodeSkipped():
-                return f"skipped: {event.reason}"
-            case Note():
+                node = self._state.nodes[event.node]
+                return f"{node.status} after {numbers.duration(node.seconds)}"
+            case NodeNote():
                 return event.text
         raise AssertionError(event)
 
     def _begin(self, event: RunStarted) -> None:
-        reused = [node.name for node in event.nodes if node.status == "reuse"]
+        reused = [node.node for node in event.nodes if node.status in REUSABLE]
         name = f"{event.recipe}: " if event.recipe else ""
         self._text(
             f"{name}{len(event.nodes)} nodes, {len(event.nodes) - len(reused)} to run, {len(reused)} reused"
@@ -107,7 +109,7 @@ class PlainReport:
 
     def _was_to_be_reused(self, name: str) -> bool:
         planned = self._state.started.nodes if self._state.started else []
-        return any(node.name == name and node.status == "reuse" for node in planned)
+        return any(node.node == name and node.status in REUSABLE for node in planned)
 
     def _progress(self, name: str) -> None:
         node = self._state.nodes.get(name)

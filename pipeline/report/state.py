@@ -4,30 +4,23 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from pipeline.report import numbers
-from pipeline.report.events import (
+from pipeline.dag.events import (
     Event,
     NodeFailed,
     NodeFinished,
+    NodeNote,
+    NodeProgress,
     NodeReused,
-    NodeSkipped,
     NodeStarted,
-    Note,
-    Progress,
     RunStarted,
 )
+from pipeline.report import numbers
 
 RATE_SECONDS = 30.0
 "The rate is that of so much of the latest past, so that a resume or a slow start does not spoil it."
-WAITING, RUNNING, BUILT, REUSED, FAILED, SKIPPED = (
-    "waiting",
-    "running",
-    "built",
-    "reused",
-    "failed",
-    "skipped",
-)
-ENDED = (BUILT, REUSED, FAILED, SKIPPED)
+WAITING, RUNNING, BUILT, REUSED = "waiting", "running", "built", "reused"
+FAILED, STOPPED = "failed", "stopped"
+ENDED = (BUILT, REUSED, FAILED, STOPPED)
 
 
 @dataclass
@@ -53,7 +46,7 @@ class NodeState:
     parts: list[tuple[str, str]] = field(default_factory=list)
     _marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=200))
 
-    def mark(self, event: Progress, now: float) -> None:
+    def mark(self, event: NodeProgress, now: float) -> None:
         if event.done < self.done:  # began again, from a checkpoint or after a lost worker
             self._marks.clear()
         self.done, self.total, self.unit, self.note = event.done, event.total, event.unit, event.note
@@ -101,43 +94,49 @@ class RunState:
         now = time.monotonic()
         if isinstance(event, RunStarted):
             self.started = event
-            self.nodes = {n.name: NodeState(n.name, n.stage, n.reason) for n in event.nodes}
+            self.nodes = {n.node: NodeState(n.node, n.stage, "; ".join(n.reasons)) for n in event.nodes}
             return
         node = self.nodes.get(getattr(event, "node", ""))
         if node is None:
             return
         match event:
             case NodeStarted():
-                node.status, node.started_at, node.note = RUNNING, now, event.resumed
-            case Progress():
+                node.status, node.started_at = RUNNING, now
+            case NodeProgress():
                 node.mark(event, now)
-            case NodeFinished():
-                node.figures = key_figures(event)
-                self._end(node, BUILT, event.seconds, event.artifact)
-            case NodeReused():
-                self._end(node, REUSED, 0.0, event.artifact)
-            case NodeFailed():
-                node.parts = event.parts
-                self._end(node, FAILED, event.seconds, "")
-            case Note():
+            case NodeNote():
                 node.note = event.text
-            case NodeSkipped():
-                node.figures = event.reason
-                self._end(node, SKIPPED, 0.0, "")
+            case NodeFinished():
+                node.figures, node.artifact = key_figures(event), event.url
+                self._end(node, BUILT, event.seconds)
+            case NodeReused():
+                node.artifact = event.url
+                self._end(node, REUSED, 0.0)
+            case NodeFailed():
+                node.parts = [] if event.interrupted else error_parts(event.error)
+                self._end(node, STOPPED if event.interrupted else FAILED, now - (node.started_at or now))
             case _:
                 pass
 
-    def _end(self, node: NodeState, status: str, seconds: float, artifact: str) -> None:
-        node.status, node.seconds, node.artifact, node.ended_at = status, seconds, artifact, time.monotonic()
+    def _end(self, node: NodeState, status: str, seconds: float) -> None:
+        node.status, node.seconds, node.ended_at = status, seconds, time.monotonic()
 
     def of(self, *statuses: str) -> list[NodeState]:
         return [node for node in self.nodes.values() if node.status in statuses]
 
     def tally(self) -> str:
         """`3 built, 2 reused, 1 running`."""
-        order = (BUILT, REUSED, FAILED, SKIPPED, RUNNING, WAITING)
+        order = (BUILT, REUSED, FAILED, STOPPED, RUNNING, WAITING)
         counts = [(len(self.of(status)), status) for status in order]
         return ", ".join(f"{number} {status}" for number, status in counts if number)
+
+
+def error_parts(error: Exception) -> list[tuple[str, str]]:
+    """The four parts of an error that has them; of any other, its type and words."""
+    names = ("what", "where", "allowed", "do")
+    if not all(isinstance(getattr(error, name, None), str) for name in names):
+        return [("", f"{type(error).__name__}: {error}")]
+    return [("" if name == "what" else f"{name}:", getattr(error, name)) for name in names]
 
 
 FIGURES_SHOWN = 4

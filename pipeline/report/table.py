@@ -8,19 +8,19 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.dag.events import RunFinished
 from pipeline.report import numbers
-from pipeline.report.events import RunFinished
-from pipeline.report.state import BUILT, FAILED, REUSED, RUNNING, SKIPPED, WAITING, NodeState, RunState
+from pipeline.report.state import BUILT, FAILED, REUSED, RUNNING, STOPPED, WAITING, NodeState, RunState
 
 STYLES = {
     BUILT: "green",
     REUSED: "blue",
     FAILED: "bold red",
-    SKIPPED: "magenta",
+    STOPPED: "magenta",
     RUNNING: "yellow",
     WAITING: "dim",
 }
-SYMBOLS = {BUILT: "✓", REUSED: "=", FAILED: "✗", SKIPPED: "-", RUNNING: "▸", WAITING: "·"}
+SYMBOLS = {BUILT: "✓", REUSED: "=", FAILED: "✗", STOPPED: "■", RUNNING: "▸", WAITING: "·"}
 PLAIN_WIDTH = 110
 MANY_NODES = 40
 "From so many nodes on, those reused are only counted."
@@ -78,23 +78,27 @@ def _table(state: RunState) -> Table:
 
 
 def _row(node: NodeState) -> tuple[RenderableType, ...]:
-    status = {RUNNING: "stopped", WAITING: "not started"}.get(node.status, node.status)
+    status = {RUNNING: STOPPED, WAITING: "not started"}.get(node.status, node.status)
     mark = Text(f"{SYMBOLS[node.status]} {status}", style=STYLES[node.status])
     figures = node.parts[0][1] if node.parts else node.figures or node.progress_text()
     return Text(node.name), mark, numbers.duration(node.seconds) if node.seconds else "", Text(figures)
 
 
+OUTCOMES = {
+    "FINISHED": ("done", "bold green"),
+    "FAILED": ("failed", "bold red"),
+    "KILLED": ("interrupted", "bold yellow"),
+}
+
+
 def _places(state: RunState, event: RunFinished) -> Text:
-    style = {"done": "bold green", "failed": "bold red"}.get(event.outcome, "bold yellow")
-    text = Text.assemble((event.outcome, style), f" in {numbers.duration(event.seconds)}: {state.tally()}")
-    places = {"interrupted": "the same command resumes"} if event.outcome == "interrupted" else {}
+    words, style = OUTCOMES[event.status]
+    text = Text.assemble((words, style), f" in {numbers.duration(event.seconds)}: {state.tally()}")
+    places = (
+        {} if event.status == "FINISHED" else {"next": "the same command continues where this one stopped"}
+    )
     if state.started is not None:
-        places |= {"store": state.started.store, "log": state.started.log_path}
-        places |= (
-            {"metrics": f"headrace ui   ({state.started.tracking_uri})"} if state.started.tracking_uri else {}
-        )
-    if event.undelivered:
-        places["tracking"] = f"{event.undelivered} records wait for MLflow; the next run delivers them"
+        places |= {"store": state.started.store, "log": state.started.log_path, "metrics": "headrace ui"}
     for name, place in places.items():
         text.append(f"\n  {name:<9}", style="dim")
         text.append(place)

@@ -1,5 +1,7 @@
 """Where MLflow keeps runs: the recipe's `tracking` section."""
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +43,14 @@ def tracking_uri(config: TrackingConfig, *, store_path: Path | None) -> str:
             do="set tracking.uri, for instance tracking.uri=sqlite:////home/me/mlflow.db",
         )
     return f"sqlite:///{store_path.absolute() / FOLDER / 'mlflow.db'}"
+
+
+def spool_folder(store_url: str) -> Path:
+    """Where this machine keeps records on their way to MLflow: in a local store, else in the user's state folder."""
+    if "://" not in store_url:
+        return Path(store_url).absolute() / FOLDER / "spool"
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state / "headrace" / hashlib.sha256(store_url.encode()).hexdigest()[:16]
 
 
 def sqlite_path(uri: str) -> Path | None:

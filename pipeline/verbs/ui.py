@@ -1,5 +1,6 @@
 """`headrace ui`: MLflow's own pages on the tracking database, on loopback."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -19,8 +20,8 @@ from typing import TextIO
 from urllib.parse import quote
 
 from pipeline.errors import ConfigError, HeadraceError
-from pipeline.tracking import Tracker, TrackingConfig
-from pipeline.tracking.config import sqlite_path
+from pipeline.tracking import Tracker, TrackingConfig, tracking_uri
+from pipeline.tracking.config import spool_folder, sqlite_path
 from pipeline.tracking.server import QUIET, create_database
 
 PORTS_TRIED = 20
@@ -42,8 +43,32 @@ class Address:
         return f"http://{self.host}:{self.port}"
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="*", metavar="OVERRIDE", help="such as store=… or tracking.uri=…")
+    parser.add_argument("--host", default=Address.host, help="where to listen (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=Address.port, help="first port tried; 0: any (default: %(default)s)"
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    from pipeline.config import compose_recipe
+    from pipeline.dag.folder import open_folder
+
+    config = compose_recipe(arguments.overrides).config
+    store = open_folder(config.store)
+    ui(
+        tracking_uri(config.tracking, store_path=Path(store.path) if store.is_local else None),
+        address=Address(arguments.host, arguments.port),
+        spool=spool_folder(store.url),
+        registry_uri=config.tracking.registry_uri,
+        experiment=config.tracking.experiment,
+    )
+    return 0
+
+
 def ui(
-    tracking_uri: str,
+    uri: str,
     *,
     address: Address = Address(),
     spool: Path | None = None,
@@ -54,7 +79,7 @@ def ui(
     """Serve MLflow's pages until Ctrl-C or SIGTERM, and say where they are.
 
     Args:
-        tracking_uri: any tracking URI; one that is a server already is only named.
+        uri: any tracking URI; one that is a server already is only named.
         address: where to listen; the next free port where that one is taken.
         spool: where runs that died left their records; they are delivered, and their runs closed, beside the start.
         registry_uri: the model registry, where it is not the tracking URI.
@@ -65,11 +90,11 @@ def ui(
         ConfigError: no port is free.
         HeadraceError: the server did not come up; its last words are in the error.
     """
-    if tracking_uri.startswith(("http://", "https://")):
-        print(f"MLflow is served at {tracking_uri}", file=out, flush=True)
+    if uri.startswith(("http://", "https://")):
+        print(f"MLflow is served at {uri}", file=out, flush=True)
         return
-    _settle(tracking_uri, spool)
-    with serving(tracking_uri, address=address, registry_uri=registry_uri) as (server, url):
+    _settle(uri, spool)
+    with serving(uri, address=address, registry_uri=registry_uri) as (server, url):
         print(f"MLflow UI: {url}{_page(url, experiment)}  (Ctrl-C ends it)", file=out, flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             server.wait()
@@ -77,16 +102,16 @@ def ui(
 
 @contextlib.contextmanager
 def serving(
-    tracking_uri: str, *, address: Address, registry_uri: str | None = None
+    uri: str, *, address: Address, registry_uri: str | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """An MLflow server that answers, and its URL; it ends with the block."""
     address = free_address(address)
-    database = sqlite_path(tracking_uri)
+    database = sqlite_path(uri)
     if database is not None:
         create_database(database)
     with tempfile.NamedTemporaryFile(prefix="headrace-ui-", suffix=".log") as log, _terminable():
         server = subprocess.Popen(
-            _command(tracking_uri, address, registry_uri),
+            _command(uri, address, registry_uri),
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -133,22 +158,22 @@ def _page(url: str, experiment: str) -> str:
     return f"/#/experiments/{number}/runs?workflowType=machine_learning"
 
 
-def _command(tracking_uri: str, address: Address, registry_uri: str | None) -> list[str]:
-    database = sqlite_path(tracking_uri)
+def _command(uri: str, address: Address, registry_uri: str | None) -> list[str]:
+    database = sqlite_path(uri)
     # Without a root of its own the server would take ./mlruns of wherever it was started.
     root = ["--default-artifact-root", str(database.absolute().parent / "artifacts")] if database else []
     registry = ["--registry-store-uri", registry_uri] if registry_uri else []
     return [
-        *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri),
+        *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri),
         *(*root, *registry, "--no-serve-artifacts", "--workers", "1"),
         *("--host", address.host, "--port", str(address.port)),
     ]
 
 
-def _settle(tracking_uri: str, spool: Path | None) -> None:
+def _settle(uri: str, spool: Path | None) -> None:
     """Deliver what dead runs left, and set their runs to KILLED, before anybody looks."""
     if spool is not None:
-        Tracker(TrackingConfig(uri=tracking_uri), store_path=None, spool=spool).close(STOP_SECONDS)
+        Tracker(TrackingConfig(uri=uri), store_path=None, spool=spool).close(STOP_SECONDS)
 
 
 def _wait_until_it_answers(server: subprocess.Popen[bytes], address: Address, log: Path) -> None:
