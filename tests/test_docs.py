@@ -10,11 +10,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli import VERBS, parse
+from pipeline.config import compose_recipe
+from pipeline.dag.graph import Graph
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -59,6 +62,7 @@ def steps(page: Path) -> Iterator[Step]:
 
 
 STEPS = [step for page in PAGES for step in steps(page)]
+RECIPES = [step for step in STEPS if step.file.startswith("conf/recipe/")]
 HEADRACE = [step for step in STEPS if re.search(r"\bheadrace \w", step.command)]
 
 
@@ -79,6 +83,16 @@ def test_a_documented_command_parses(step):
     assert parse(words_of(step.command)).verb
 
 
+@pytest.mark.parametrize("step", RECIPES, ids=str)
+def test_a_documented_recipe_composes_into_a_graph(step, tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text(step.text)
+    monkeypatch.chdir(tmp_path)
+    graph = Graph(
+        compose_recipe(["recipe=mine.yaml"]).config.stages
+    )  # refuses what is out of range or unconnected
+    assert graph.order
+
+
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
@@ -96,6 +110,19 @@ def test_documented_make_targets_exist(page):
 def test_the_readme_names_every_verb():
     documented = re.findall(r"^\| `headrace (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert set(documented) == set(VERBS)
+
+
+def test_the_picture_in_the_readme_is_the_quickstart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    graph = Graph(compose_recipe().config.stages)
+    (picture,) = re.findall(
+        r"^```mermaid\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    drawn = set()
+    for line in picture.splitlines()[1:]:  # the first says which way it runs
+        nodes = [re.match(r"\w+", part.strip())[0] for part in re.split(r"-->(?:\|[^|]*\|)?", line)]
+        drawn |= set(pairwise(nodes))
+    assert drawn == {(parent, node) for node in graph.order for parent in graph.parents(node)}
 
 
 def environment(folder: Path) -> dict[str, str]:
