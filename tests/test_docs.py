@@ -56,7 +56,7 @@ def steps(page: Path) -> Iterator[Step]:
         if block["language"] == "console":
             joined = block["text"].replace("\\\n", " ")
             for typed in re.findall(r"^\$ (.*)$", joined, re.MULTILINE):
-                yield Step(page, line, command=" ".join(typed.split()) if "'" not in typed else typed)
+                yield Step(page, line, command=typed)
         elif block["file"]:
             yield Step(page, line, file=block["file"], text=block["text"])
 
