@@ -20,8 +20,8 @@ from model.layers import Linear
 IGNORED_LABEL = -100
 """A position with this label has no target: no loss, no gradient."""
 
-CHUNK_LOGITS = 2**22
-"""Logits held at once, in elements: 16 MiB in fp32, which stays near a CPU's last-level cache."""
+CHUNK_LOGITS = {"cpu": 2**21, "accelerator": 2**26}
+"""Logits held at once, in elements: in fp32 8 MiB, which stay in a CPU's cache, and 256 MiB, which keep a GPU busy."""
 
 MIN_CHUNK_TOKENS = 256
 """A chunk has at least so many tokens, so that its matrix products stay efficient at a large vocabulary."""
@@ -42,9 +42,10 @@ class VocabularyHead(Linear):
         return loss
 
 
-def chunk_tokens(vocab_size: int) -> int:
-    """Tokens whose logits are held at once."""
-    return max(MIN_CHUNK_TOKENS, CHUNK_LOGITS // vocab_size)
+def chunk_tokens(weight: Tensor) -> int:
+    """Tokens whose logits are held at once, for a head's weight [V, C]."""
+    kind = "cpu" if weight.device.type == "cpu" else "accelerator"
+    return max(MIN_CHUNK_TOKENS, CHUNK_LOGITS[kind] // len(weight))
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -57,14 +58,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_x = torch.empty_like(x) if wants_x else None
         # fp32 even for a bf16 weight: a sum of many chunks in bf16 would lose the small ones
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
-        for start in range(0, len(labels), chunk_tokens(len(weight))):
-            rows = slice(start, start + chunk_tokens(len(weight)))
+        step = chunk_tokens(weight)
+        for start in range(0, len(labels), step):
+            rows = slice(start, start + step)
             logits = F.linear(x[rows], weight)  # [n, V]
-            log_probs = F.log_softmax(logits, dim=-1, dtype=torch.float32)  # [n, V]
-            loss += F.nll_loss(log_probs, labels[rows], reduction="sum", ignore_index=IGNORED_LABEL)
-            if not (wants_x or wants_weight):
-                continue
-            grad_logits = _grad_logits(log_probs, labels[rows]).to(logits.dtype)  # [n, V]
+            chunk_loss, grad_logits = _cross_entropy(logits, labels[rows])
+            loss += chunk_loss
             if grad_x is not None:
                 grad_x[rows] = grad_logits @ weight
             if grad_weight is not None:
@@ -79,9 +78,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return grad_x, grad_weight, None, None
 
 
-def _grad_logits(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """[n, V]: d loss / d logits = softmax - onehot(label), 0 where there is no label; overwrites log_probs."""
-    has_label = labels != IGNORED_LABEL
-    grad = log_probs.exp_()
-    grad.scatter_add_(1, labels.clamp(min=0)[:, None], -has_label[:, None].to(grad.dtype))
-    return grad.mul_(has_label[:, None])
+def _cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed loss in fp32; d loss / d logits = softmax - onehot(label) [n, V] in the logits' dtype, 0 without a label.
+
+    One pass of exponentials serves both. The largest probability is exp(max logit) / sum exp(logit) and at least 1 / V,
+    so that log(sum exp(logit)) = max logit - log(max probability) without a second pass, and without underflow.
+    """
+    has_label = labels != IGNORED_LABEL  # [n]
+    label = labels.clamp(min=0)[:, None]  # [n, 1]
+    probs = torch.softmax(logits, dim=-1, dtype=torch.float32)  # [n, V]
+    log_sum = logits.amax(dim=-1).float() - probs.amax(dim=-1).log()  # [n]
+    losses = log_sum - logits.gather(1, label)[:, 0].float()
+    probs.scatter_add_(1, label, torch.full_like(label, -1, dtype=torch.float32))
+    return (losses * has_label).sum(), probs.mul_(has_label[:, None]).to(logits.dtype)

@@ -1,6 +1,6 @@
 """Small shapes of each architecture, our model of each with weights far from zero, and the same in transformers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,15 @@ SHAPES: dict[str, ModelConfig] = {
     ),
     "llama-mqa-wide-heads": LlamaConfig(**GPT2, num_kv_heads=1, head_dim=16),
 }
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    """Matrices this small gain nothing from threads, and lose much on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=SHAPES)

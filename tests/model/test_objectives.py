@@ -27,7 +27,7 @@ def gradients_of(model, loss):
 @pytest.mark.parametrize("chunk", [1, 7, 64, 4096])
 @pytest.mark.parametrize("masked_fraction", [0.0, 0.1, 0.6, 1.0])
 def test_chunked_loss_and_gradients_equal_plain_cross_entropy(model, monkeypatch, chunk, masked_fraction):
-    monkeypatch.setattr(head, "chunk_tokens", lambda vocab_size: chunk)
+    monkeypatch.setattr(head, "chunk_tokens", lambda weight: chunk)
     input_ids, labels = torch.randint(VOCAB, (2, 3, 21)).unbind()
     labels[torch.rand(labels.shape) < masked_fraction] = -100
     loss_sum, num_targets = CausalLM(model)(input_ids, labels)
@@ -45,7 +45,7 @@ def test_chunks_are_smaller_than_a_batch_of_logits(model, monkeypatch):
     rows = []
     linear = F.linear
     monkeypatch.setattr(head.F, "linear", lambda x, w, *b: rows.append(len(x)) or linear(x, w, *b))
-    monkeypatch.setattr(head, "chunk_tokens", lambda vocab_size: 16)
+    monkeypatch.setattr(head, "chunk_tokens", lambda weight: 16)
     model.lm_head(torch.randn(3, 20, 32), torch.randint(VOCAB, (3, 20)))
     assert rows == [16, 16, 16, 12]
 
