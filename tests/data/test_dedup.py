@@ -55,6 +55,5 @@ def test_each_rule_joins_what_it_says_and_no_more():
 def test_hashes_are_pinned():
     """Masks are merged from hashes of several runs: a change of the hash needs a new stage version."""
     assert content_hash("Some  Text.", LOOSE) == content_hash("some text", LOOSE)
-    assert hash_texts(["Some text"], rules=DedupRules()).tolist() == [
-        [15066264110417108437, 6063446106106929306]
-    ]
+    pinned = [[12229497270122305748, 12765205441678166988]]
+    assert hash_texts(["Some text"], rules=DedupRules()).tolist() == pinned

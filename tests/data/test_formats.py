@@ -1,0 +1,69 @@
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from omegaconf import OmegaConf
+
+import data
+from data.dedup import DedupRules
+from data.documents import DOCUMENT_SCHEMA
+from data.example_sources import ExampleRules
+from data.examples import EXAMPLE_SCHEMA
+from data.filters import FilterRules
+from data.normalize import NormalizeRules
+from data.reading import ReadRules
+from data.shards import TokenFormat
+from data.splits import SplitRules
+from data.tokenizer_training import TokenizerRules
+
+FORMATS = (Path(data.__file__).parent / "FORMATS.md").read_text()
+RULES = (DedupRules, ExampleRules, FilterRules, NormalizeRules, ReadRules, SplitRules, TokenizerRules)
+
+
+def tables(title: str) -> list[list[list[str]]]:
+    """The tables of a section: rows of cells, without the header."""
+    section = re.search(rf"^## {title}.*?(?=^## |\Z)", FORMATS, re.MULTILINE | re.DOTALL).group()
+    blocks = re.findall(r"(?:^\|.*\n?)+", section, re.MULTILINE)
+    return [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]]
+        for block in blocks
+    ]
+
+
+def columns(schema: pa.Schema) -> list[tuple[str, str]]:
+    return [(field.name, str(field.type)) for field in schema]
+
+
+@pytest.mark.parametrize(("title", "schema"), [("Documents", DOCUMENT_SCHEMA), ("Examples", EXAMPLE_SCHEMA)])
+def test_tables_of_documents_and_examples_are_the_schemas(title, schema):
+    (table,) = tables(title)
+    assert [(name, kind) for name, kind, _ in table] == columns(schema)
+
+
+def test_table_of_tokens_is_the_schema_in_all_its_forms():
+    table, keys = tables("Tokens")
+    narrow, wide = (TokenFormat("hash", size, 0, has_loss_mask=True).schema() for size in (65536, 65537))
+    written = [(name, set(kind.split(" or "))) for name, kind, _ in table]
+    both = zip(columns(narrow), columns(wide), strict=True)
+    assert written == [(name, {kind, other}) for (name, kind), (_, other) in both]
+    without = TokenFormat("hash", 1000, 0).schema().names
+    assert without == [name for name, _, meaning in table if not meaning.startswith("examples only")]
+    assert [key for key, _ in keys] == sorted(key.decode() for key in narrow.metadata)
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_rules_are_schemas_that_a_recipe_can_hold(rules):
+    config = OmegaConf.structured(rules)
+    written = OmegaConf.create(OmegaConf.to_yaml(config))
+    assert OmegaConf.to_object(OmegaConf.merge(config, written)) == rules()
+    with pytest.raises(Exception, match="not in"):
+        OmegaConf.update(config, "no_such_rule", 1)
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_every_rule_says_what_it_is(rules):
+    source = Path(__import__(rules.__module__, fromlist=["_"]).__file__).read_text()
+    for field in fields(rules):
+        assert re.search(rf'^    {field.name}: .*\n    "', source, re.MULTILINE), f"{field.name} has no words"
