@@ -25,8 +25,6 @@ class NodePlan:
     "The fingerprint; empty while an input is not built yet."
     artifact: Artifact | None = None
     reasons: list[str] = field(default_factory=list)
-    estimate: dict[str, float] = field(default_factory=dict)
-    "What can be said beforehand, by name with its unit: tokens, steps, documents."
 
 
 @dataclass
@@ -83,6 +81,14 @@ class Planner:
                 artifacts[node] = artifact
         return Plan(plans)
 
+    def known_inputs(self, node: str, plan: Plan) -> dict[str, list[Manifest]]:
+        """Port to the manifests of those inputs that are built already."""
+        built = {each.node: each.artifact for each in plan.nodes if each.artifact}
+        return {
+            name: [built[edge.node].manifest for edge in edges if edge.node in built]
+            for name, edges in self.graph.edges[node].items()
+        }
+
     def identify(self, node: str, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
         """The payload of a node whose inputs are all in `artifacts`."""
         inputs = {
@@ -115,7 +121,6 @@ class Planner:
         if found.artifact is None:
             found.status = Status.RUN
             found.reasons = self.reasons(node, identity, key)
-            found.estimate = stage.estimate(self._manifests(node, artifacts))
         return found
 
     def reasons(self, node: str, identity: Mapping[str, Any], key: str) -> list[str]:
@@ -155,10 +160,6 @@ class Planner:
                 do=f"{close_match(edge.part, parts)}name one of these",
             )
         return artifact.manifest.part_digest(edge.part)
-
-    def _manifests(self, node: str, artifacts: Mapping[str, Artifact]) -> dict[str, list[Manifest]]:
-        edges = self.graph.edges[node]
-        return {name: [artifacts[edge.node].manifest for edge in each] for name, each in edges.items()}
 
     def _external_digest(self, node: str) -> str:
         files = self.graph.stages[node].external_files()

@@ -92,9 +92,14 @@ class Stage:
         del resources
         return []
 
-    def estimate(self, inputs: "Mapping[str, list[Manifest]]") -> dict[str, float]:
-        """What `plan` can say beforehand from the manifests of finished inputs (tokens, steps, bytes); may be empty."""
-        del inputs
+    def estimate(self, inputs: "Mapping[str, list[Manifest]]", resources: Resources) -> dict[str, float]:
+        """What `plan` can say beforehand: tokens, steps, bytes, GiB of a rank, by name.
+
+        Args:
+            inputs: the manifests of those inputs that are built already.
+            resources: what the node may use.
+        """
+        del inputs, resources
         return {}
 
     def run(self, context: "StageContext") -> "StageResult":

@@ -1,0 +1,30 @@
+"""The stages, in the order in which a recipe usually has them. Each file: a config dataclass and its `run`."""
+
+from pipeline.dag.stage import Stage
+from pipeline.stages.clean import Clean
+from pipeline.stages.dedup import Dedup
+from pipeline.stages.evaluate import Evaluate
+from pipeline.stages.examples import Examples
+from pipeline.stages.export import Export
+from pipeline.stages.finetune import Finetune
+from pipeline.stages.ingest import Ingest
+from pipeline.stages.pretrain import Pretrain
+from pipeline.stages.register import Register
+from pipeline.stages.split import Split
+from pipeline.stages.tokenize import Tokenize
+from pipeline.stages.train_tokenizer import TrainTokenizer
+
+STAGES: tuple[type[Stage], ...] = (
+    Ingest,
+    Clean,
+    Dedup,
+    Split,
+    Examples,
+    TrainTokenizer,
+    Tokenize,
+    Pretrain,
+    Finetune,
+    Evaluate,
+    Export,
+    Register,
+)

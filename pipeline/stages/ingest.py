@@ -1,5 +1,6 @@
 """`ingest`: files from outside become documents with stable ids."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
@@ -10,6 +11,7 @@ from data.files import SourceFile, list_files
 from data.readers import read_file
 from data.reading import ReadCounters, ReadRules, Reason, Unreadable
 from pipeline.dag.folder import Folder
+from pipeline.dag.resources import Resources
 from pipeline.dag.stage import ExternalFile, NoInputs, Problem, Stage, StageContext, StageResult, circumstance
 from pipeline.dag.store import Manifest
 from pipeline.stages.sharding import total
@@ -64,8 +66,8 @@ class Ingest(Stage):
     def external_files(self) -> list[ExternalFile]:
         return [ExternalFile(file.name, str(file.path)) for file in self.files]
 
-    def estimate(self, inputs: dict[str, list[Manifest]]) -> dict[str, float]:  # type: ignore[override]
-        del inputs
+    def estimate(self, inputs: Mapping[str, list[Manifest]], resources: Resources) -> dict[str, float]:
+        del inputs, resources
         return {"files": len(self.files), "bytes": sum(file.num_bytes for file in self.files)}
 
     def run(self, context: StageContext) -> StageResult:

@@ -1,0 +1,1 @@
+"""Recipes: each file declares a whole DAG."""

@@ -1,0 +1,71 @@
+"""`pretrain`: a model learns to continue text."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from model.config import ModelConfig
+from pipeline.dag.resources import Resources
+from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, optional_port, port
+from pipeline.dag.store import Manifest
+from pipeline.stages import training_node
+from pipeline.stages.sharding import below
+from pipeline.training.config import TrainingConfig
+
+
+@dataclass
+class Pretrain(TrainingConfig, Stage):
+    """Trains a model with the causal objective: the mean cross-entropy of each next token."""
+
+    name: ClassVar[str] = "pretrain"
+    produces: ClassVar[str] = "checkpoint"
+
+    @dataclass
+    class Inputs:
+        tokens: str = port("tokens")
+        "What to learn from."
+        tokenizer: str = port("tokenizer")
+        "What made the tokens; it goes along with the model."
+        validation: str = optional_port("tokens")
+        "Held-out tokens, to evaluate on while training."
+        initial: str = optional_port("checkpoint")
+        "A model of the same shape to begin from. Empty: weights drawn from the seed."
+
+    inputs: Inputs = field(default_factory=Inputs)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    "Architecture and shape: one of conf/model."
+
+    def problems(self) -> list[Problem]:
+        found = TrainingConfig.problems(self) + below("model", self.model.problems())
+        return found or training_node.fitting_problems(self.model, self)
+
+    def resource_problems(self, resources: Resources) -> list[Problem]:
+        return training_node.batch_problems(self, resources)
+
+    def estimate(self, inputs: Mapping[str, list[Manifest]], resources: Resources) -> dict[str, float]:
+        return training_node.estimate(
+            self.model,
+            training_node.training_config(self),
+            resources,
+            vocab_size=training_node.vocabulary(inputs),
+        )
+
+    def run(self, context: StageContext) -> StageResult:
+        from data.tokenizer import Tokenizer
+        from pipeline.training.job import TrainingJob
+
+        for name in ("tokens", "validation"):
+            training_node.require_shards(context.inputs[name], node=context.node, port=name)
+        tokenizer = Tokenizer.load(context.one("tokenizer").folder.local())
+        training_node.checked_vocabulary(self.model, tokenizer.vocab_size, node=context.node)
+        initial = context.inputs["initial"]
+        job = TrainingJob(
+            model=self.model,
+            training=training_node.training_config(self),
+            train_tokens=(context.one("tokens").folder,),
+            tokenizer=context.one("tokenizer").folder,
+            tokenizer_hash=tokenizer.hash,
+            validation_tokens=tuple(each.folder for each in context.inputs["validation"]),
+            initial_weights=initial[0].folder if initial else None,
+        )
+        return training_node.train(context, job)

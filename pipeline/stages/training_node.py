@@ -1,0 +1,115 @@
+"""What the training stages share: from a node's settings and inputs to a job, and what `plan` can say of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+from model.config import ModelConfig
+from model.flops import flops_per_token, num_parameters
+from pipeline.dag.resources import Resources
+from pipeline.dag.stage import Input, Problem, StageContext, StageResult
+from pipeline.dag.store import Manifest
+from pipeline.errors import ConfigError
+from pipeline.training.config import TrainingConfig, split_batch, zero_stage_of
+from pipeline.training.memory import memory_of_rank
+
+ARROW = ".arrow"
+
+
+def training_config(settings: TrainingConfig) -> TrainingConfig:
+    """The training fields of a stage, which has them beside its own."""
+    return TrainingConfig(**{each.name: getattr(settings, each.name) for each in fields(TrainingConfig)})
+
+
+def fitting_problems(model: ModelConfig, config: TrainingConfig) -> list[Problem]:
+    """What is wrong between a model and the training asked of it."""
+    if config.seq_len <= model.max_seq_len:
+        return []
+    what = f"sequences of {config.seq_len} tokens do not fit a model of {model.max_seq_len}"
+    return [
+        Problem("seq_len", what, f"at most {model.max_seq_len}", "shorten them, or raise model.max_seq_len")
+    ]
+
+
+def batch_problems(config: TrainingConfig, resources: Resources) -> list[Problem]:
+    """A global batch that the ranks or the micro batch cannot divide."""
+    if config.problems():
+        return []
+    try:
+        split_batch(
+            config, world_size=resources.num_workers or 1, micro_batch_size=resources.micro_batch_size
+        )
+    except ConfigError as error:
+        field = error.where.rpartition(".")[2]
+        return [Problem(field, error.what, error.allowed, error.do)]
+    return []
+
+
+def estimate(
+    model: ModelConfig, config: TrainingConfig, resources: Resources, *, vocab_size: int | None
+) -> dict[str, float]:
+    """Parameters, FLOPs, tokens, and GiB of a rank by component; less where the vocabulary is not known yet."""
+    known: dict[str, float] = {"steps": config.num_steps, "tokens": config.num_tokens}
+    if model.vocab_size is None and vocab_size is None:
+        return known
+    sized = model.with_vocab_size(vocab_size or 0)
+    ranks = resources.num_workers or 1
+    memory = memory_of_rank(
+        sized,
+        config,
+        split_batch(config, world_size=ranks, micro_batch_size=resources.micro_batch_size),
+        zero_stage=zero_stage_of(config, resources, world_size=ranks),
+        offload_optimizer=bool(resources.offload_optimizer),
+        offload_parameters=bool(resources.offload_parameters),
+        activation_checkpointing=bool(resources.activation_checkpointing),
+    )
+    known |= {
+        "parameters": num_parameters(sized),
+        "flops": flops_per_token(sized, config.seq_len) * config.num_tokens,
+    }
+    return known | {f"GiB {name}": size for name, size in memory.in_gib().items()}
+
+
+def vocabulary(inputs: Mapping[str, Sequence[Manifest]]) -> int | None:
+    """The tokenizer's size, once it is built."""
+    return next((each.counters["vocab_size"] for each in inputs.get("tokenizer", [])), None)
+
+
+def require_shards(given: Sequence[Input], *, node: str, port: str) -> None:
+    """Refuse a node or part without token shards before any rank is started.
+
+    Raises:
+        ConfigError: there is none, with the parts that have some.
+    """
+    for each in given:
+        shards = [file.name for file in each.manifest.files if file.name.endswith(ARROW)]
+        parts = sorted({name.partition("/")[0] for name in shards if "/" in name})
+        if not each.part and parts:
+            raise ConfigError(
+                f'"{each.node}" is divided into {", ".join(parts)}, and training takes one of them',
+                where=f"stages.{node}.inputs.{port}",
+                allowed=", ".join(f"{each.node}/{part}" for part in parts),
+                do=f"set stages.{node}.inputs.{port}={each.node}/{parts[0]}",
+            )
+
+
+def checked_vocabulary(model: ModelConfig, size: int, *, node: str) -> None:
+    """Raises ConfigError where the model has fewer rows than the tokenizer has ids."""
+    for problem in model.vocab_problems(size):
+        where = f"stages.{node}.model.{problem.field}"
+        raise ConfigError(problem.what, where=where, allowed=problem.allowed, do=problem.do)
+
+
+def train(context: StageContext, job: object) -> StageResult:
+    """Launch the job with the node's resources."""
+    from pipeline.training.job import TrainingJob
+    from pipeline.training.workers import launch
+
+    assert isinstance(job, TrainingJob)
+    result = launch(
+        job,
+        resources=context.resources,
+        channel=context.channel,
+        scratch=context.scratch,
+        output=context.output,
+    )
+    return StageResult(result.counters, result.metrics)
