@@ -1,7 +1,7 @@
 """The runner's events as records of a tracker."""
 
 from pipeline.dag.events import Event, NodeFailed, NodeFinished, NodeMetrics, NodeStarted
-from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.tracker import Status, Tracker
 
 
 def record(tracker: Tracker, event: Event) -> None:
@@ -23,7 +23,7 @@ def record(tracker: Tracker, event: Event) -> None:
                 note=_note(event),
             )
         case NodeFailed():
-            status = "KILLED" if event.interrupted else "FAILED"
+            status: Status = "KILLED" if event.interrupted else "FAILED"
             note = "" if event.interrupted else f"```\n{event.error}\n```"
             tracker.finish_node(event.node, status, metrics={}, artifact_url="", note=note)
         case _:

@@ -20,9 +20,9 @@ from typing import TextIO
 from urllib.parse import quote
 
 from pipeline.errors import ConfigError, HeadraceError
-from pipeline.tracking import Tracker, TrackingConfig, tracking_uri
-from pipeline.tracking.config import spool_folder, sqlite_path
+from pipeline.tracking.config import TrackingConfig, spool_folder, sqlite_path, tracking_uri
 from pipeline.tracking.server import QUIET, create_database
+from pipeline.tracking.tracker import Tracker
 
 PORTS_TRIED = 20
 START_SECONDS = 90.0

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.tracking import Tracker, TrackingConfig, tracking_uri
+from pipeline.tracking.config import TrackingConfig, tracking_uri
 from pipeline.tracking.process import is_gone, this_process
 from pipeline.tracking.server import create_database, open_client
 from pipeline.tracking.spool import Spool
+from pipeline.tracking.tracker import Tracker
 
 CLOSE_SECONDS = 60
 
@@ -111,7 +112,8 @@ def test_opening_a_tracker_imports_no_mlflow_and_waits_for_nothing(tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
-from pipeline.tracking import Tracker, TrackingConfig
+from pipeline.tracking.config import TrackingConfig
+from pipeline.tracking.tracker import Tracker
 assert "mlflow" not in sys.modules
 path = Path({str(tmp_path)!r})
 uri = "http://127.0.0.1:9"  # nobody listens on the discard port
@@ -127,7 +129,8 @@ print(tracker.close(0.1))
 KILLED_DRIVER = """
 import sys, time
 from pathlib import Path
-from pipeline.tracking import Tracker, TrackingConfig
+from pipeline.tracking.config import TrackingConfig
+from pipeline.tracking.tracker import Tracker
 store = Path(sys.argv[1])
 tracker = Tracker(TrackingConfig(), store_path=store, spool=store / "spool")
 tracker.start_run(name="first", recipe_yaml="", graph_mermaid="", tags={})
@@ -240,6 +243,7 @@ def test_a_record_that_mlflow_refuses_holds_up_nothing_after_it(store):
     assert Remembered(store).run("base").info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_database_is_whole_or_not_there(tmp_path):
     path = tmp_path / "a" / "mlflow.db"
     code = f"from pathlib import Path; from pipeline.tracking.server import *; create_database(Path({str(path)!r}))"

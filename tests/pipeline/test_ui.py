@@ -10,8 +10,9 @@ import urllib.request
 import psutil
 import pytest
 
-from pipeline.tracking import Tracker, TrackingConfig
+from pipeline.tracking.config import TrackingConfig
 from pipeline.tracking.server import open_client
+from pipeline.tracking.tracker import Tracker
 from pipeline.verbs.ui import Address, free_address, serving, ui
 
 

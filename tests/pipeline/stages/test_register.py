@@ -1,0 +1,134 @@
+"""An exported model in MLflow's registry, loaded where there is neither Headrace nor a network."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.dag.folder import open_folder
+from pipeline.dag.resources import Resources
+from pipeline.dag.stage import Input, StageContext
+from pipeline.dag.store import Manifest, ManifestFile
+from pipeline.stages.register import Register
+from pipeline.tracking.config import TrackingConfig, tracking_uri
+from pipeline.tracking.server import open_client
+
+LOAD = """
+import json, sys, socket
+def refuse(*_): raise OSError("no network here")
+socket.socket.connect = refuse
+import mlflow, pandas
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model(sys.argv[2])
+prompts = ["a b", "c"]
+json.dump({
+    "list": list(model.predict(prompts, params={"max_new_tokens": 5})),
+    "frame": list(model.predict(pandas.DataFrame({"prompt": prompts}), params={"max_new_tokens": 5})),
+    "alone": list(model.predict(prompts[1:], params={"max_new_tokens": 5})),
+    "sampled": [list(model.predict(prompts, params={"temperature": 1.0, "seed": 3})) for _ in "12"],
+    "headrace": "pipeline" in sys.modules,
+}, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    """A tiny random LLaMA as a Hugging Face folder, and what it says by itself."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("export")
+    words = ["<eos>", *"abcdefghijklmnopqrstuvwxyz"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<eos>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    model = LlamaForCausalLM(config).eval()
+    model.save_pretrained(folder)
+    wrapped.save_pretrained(folder)
+    said = []
+    for prompt in ("a b", "c"):
+        batch = wrapped(prompt, return_tensors="pt", return_token_type_ids=False)
+        ids = model.generate(**batch, max_new_tokens=5, do_sample=False, pad_token_id=0)
+        new_ids = ids[0, batch["input_ids"].shape[1] :]
+        said.append(wrapped.decode(new_ids, skip_special_tokens=True))
+    return folder, said
+
+
+class Silence:
+    def send(self, event):
+        pass
+
+
+def in_this_process(function, items, **_):
+    return {name: function(*item) for name, item in items.items()}
+
+
+def register(export, folder, uri: str, *, digest: str) -> dict[str, str]:
+    manifest = Manifest("export", "k", "export", "export", {}, {}, [ManifestFile("config.json", 1, digest)])
+    model = Input("export", "", "export", open_folder(str(export)), manifest)
+    context = StageContext(
+        node="registration",
+        key="key1",
+        inputs={"model": [model]},
+        output=open_folder(str(folder / "output")),
+        scratch=open_folder(str(folder / "scratch")),
+        resources=Resources(),
+        channel=Silence(),
+        map=in_this_process,
+        tracking_uri=uri,
+        lineage={"base": "key0"},
+    )
+    Register(model_name="tiny", description="**tiny**").run(context)
+    return context.output.read_json("registration.json")
+
+
+def test_a_name_that_mlflow_cannot_keep_is_refused():
+    assert [problem.field for problem in Register(model_name="a/b").problems()] == ["model_name"]
+    assert Register(model_name="tiny llama 1.0").problems() == []
+
+
+@pytest.mark.slow
+def test_a_registered_model_speaks_in_a_fresh_process_and_is_registered_once(tmp_path, export):
+    folder, said = export
+    uri = tracking_uri(TrackingConfig(), store_path=tmp_path)
+    first = register(folder, tmp_path, uri, digest="d1")
+    again = register(folder, tmp_path, uri, digest="d1")
+    other = register(folder, tmp_path, uri, digest="d2")
+    assert first == again
+    assert [first["uri"], other["uri"]] == ["models:/tiny/1", "models:/tiny/2"]
+    version = open_client(uri).get_model_version("tiny", "1")
+    assert version.tags["headrace.fingerprint"] == "key1"
+    assert version.tags["headrace.from.base"] == "key0"
+    assert version.description == "**tiny**"
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", LOAD, uri, first["uri"]],
+        capture_output=True,
+        text=True,
+        cwd=elsewhere,
+        env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["list"] == result["frame"] == said
+    assert result["alone"] == said[1:]
+    assert result["sampled"][0] == result["sampled"][1]
+    assert result["headrace"] is False
