@@ -18,7 +18,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from model.config import CONFIGS
@@ -119,7 +119,7 @@ def _stored_recipe(override: str) -> str:
         content: Any = OmegaConf.load(path)
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(
-            f"the recipe cannot be read: {error}",
+            f"the recipe cannot be read: {_first_line(error)}",
             where=override,
             allowed=f"a YAML file, or one of {', '.join(recipe_names())}",
             do="correct the path or the file",
@@ -130,12 +130,12 @@ def _stored_recipe(override: str) -> str:
 
 def _compose(overrides: list[str]) -> DictConfig:
     try:
-        return compose("pipeline", overrides=overrides, return_hydra_config=True)
+        composed: DictConfig = compose("pipeline", overrides=overrides, return_hydra_config=True)
     except MissingConfigException as error:
         raise _missing_config(error) from error
     except yaml.YAMLError as error:
         raise ConfigError(
-            f"a YAML file cannot be read: {_first_line(getattr(error, 'problem', None) or error)}",
+            f"a YAML file cannot be read: {_first_line(str(getattr(error, 'problem', None) or error))}",
             where=str(getattr(error, "problem_mark", None) or "").strip() or "the recipe",
             allowed="YAML",
             do="correct the file",
@@ -144,6 +144,7 @@ def _compose(overrides: list[str]) -> DictConfig:
         raise _composition_error(error, overrides) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise _value_error(error) from error
+    return composed
 
 
 def _translated(function: Any, config: DictConfig) -> Any:
@@ -256,7 +257,8 @@ def _set_node_resource(composed: DictConfig, override: Override) -> None:
     if name not in known:
         raise _unknown_in_schema(override.key_or_group, name, "Resources")
     if node not in composed.resources:
-        composed.resources[node] = OmegaConf.structured(Resources)
+        with open_dict(composed.resources):
+            composed.resources[node] = OmegaConf.structured(Resources)
     try:
         composed.resources[node][name] = override.value()
     except OmegaConfBaseException as error:

@@ -67,6 +67,7 @@ class Runner:
         self._resources, self._listener = resources, listener
         self._run_id, self._tracking_uri = run_id, tracking_uri
         self._stop = threading.Event()
+        self._given_up: HeadraceError | None = None
         self._draining = threading.Lock()
         self._mailbox: Any = None
 
@@ -93,13 +94,22 @@ class Runner:
                 if not running:
                     break
                 self._wait_for_one(settled, running, outcome)
-        finally:
+        except KeyboardInterrupt:
             self._stop.set()
+            interruption = StageFailedError(
+                "interrupted", do="the same command continues where this one stopped"
+            )
+            for node in running:
+                self._listener(NodeFailed(node, interruption, interrupted=True))
+            raise
+        self._stop.set()
+        if not self._given_up:
             self._pass_events_on()
         return outcome
 
-    def give_up(self) -> None:
-        """Start nothing more, and end the nodes that run."""
+    def give_up(self, reason: HeadraceError) -> None:
+        """End the run: every node that runs fails with `reason`, without waiting for what may never answer."""
+        self._given_up = reason
         self._stop.set()
 
     def _ready(self, waiting: list[str], outcome: Outcome) -> list[str]:
@@ -118,6 +128,9 @@ class Runner:
         running: set[str],
         outcome: Outcome,
     ) -> None:
+        if self._given_up:
+            self._fail_all(running, outcome, self._given_up)
+            return
         self._pass_events_on()
         try:
             node, result, built = settled.get(timeout=POLL_SECONDS)
@@ -130,6 +143,12 @@ class Runner:
             return
         outcome.artifacts[node] = result
         (outcome.built if built else outcome.reused).append(node)
+
+    def _fail_all(self, running: set[str], outcome: Outcome, reason: HeadraceError) -> None:
+        for node in sorted(running):
+            outcome.failed[node] = reason
+            self._listener(NodeFailed(node, reason))
+        running.clear()
 
     def _settle(self, node: str, artifacts: Mapping[str, Artifact], settled: "queue.Queue[Any]") -> None:
         """In the node's thread: reuse or build it, and put the result or the failure on the queue."""

@@ -1,0 +1,104 @@
+"""`headrace plan`: what would run, what is reused, and why; tokens, time, GiB per rank. It runs nothing."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.dag.events import Status
+from pipeline.dag.plan import NodePlan, Plan
+from pipeline.report import numbers
+from pipeline.verbs.session import (
+    Session,
+    add_json_argument,
+    add_pin_argument,
+    add_recipe_arguments,
+    open_session,
+)
+
+SMALLEST_SHOWN_GIB = 0.01
+COLOURS = {Status.REUSE: "green", Status.PINNED: "cyan", Status.RUN: "yellow", Status.WAIT: "dim"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_recipe_arguments(parser)
+    add_pin_argument(parser)
+    add_json_argument(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    session = open_session(arguments)
+    plan = session.planner.plan(arguments.nodes)
+    rows = [_facts(session, plan, each) for each in plan.nodes]
+    if arguments.json:
+        sys.stdout.write(json.dumps({"recipe": session.recipe, "nodes": rows}, indent=2) + "\n")
+    else:
+        _print(session, plan, rows)
+    return 0
+
+
+def _facts(session: Session, plan: Plan, each: NodePlan) -> dict[str, Any]:
+    resources = session.config.resources_of(each.node)
+    known = session.planner.known_inputs(each.node, plan)
+    needed = each.status in (Status.RUN, Status.WAIT)
+    return {
+        "node": each.node,
+        "stage": each.stage,
+        "status": each.status.value,
+        "key": each.key or None,
+        "reasons": each.reasons,
+        "estimate": session.graph.stages[each.node].estimate(known, resources) if needed else {},
+        "last_seconds": _last_seconds(session, each.node) if needed else None,
+    }
+
+
+def _last_seconds(session: Session, node: str) -> float | None:
+    """How long the node took when this recipe last built it."""
+    last = session.store.last_of(session.recipe, node)
+    artifact = session.store.find(*last) if last else None
+    return artifact.manifest.facts.get("seconds") if artifact else None
+
+
+def _print(session: Session, plan: Plan, rows: list[dict[str, Any]]) -> None:
+    console = Console(highlight=False, soft_wrap=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("node", "stage", "", "why", "what it takes"):
+        table.add_column(name, overflow="fold")
+    for each, row in zip(plan.nodes, rows, strict=True):
+        status = Text(each.status.value, style=COLOURS[each.status])
+        reasons = "; ".join(each.reasons) or each.key[:12]
+        table.add_row(each.node, each.stage, status, Text(reasons), Text(_takes(row)))
+    console.print(table)
+    counts = {status: sum(each.status is status for each in plan.nodes) for status in Status}
+    reused = counts[Status.REUSE] + counts[Status.PINNED]
+    console.print(
+        f"\n{session.recipe}: {counts[Status.RUN]} to run, {counts[Status.WAIT]} after them, {reused} reused; "
+        f"store {session.store.url}"
+    )
+
+
+def _takes(row: dict[str, Any]) -> str:
+    """The estimate in words."""
+    estimate = row["estimate"]
+    words = [
+        f"{numbers.count(estimate[name])} {name}" for name in ("files", "tokens", "steps") if name in estimate
+    ]
+    if "bytes" in estimate:
+        words.append(numbers.size(estimate["bytes"]))
+    if "parameters" in estimate:
+        words.append(f"{numbers.count(estimate['parameters'])} parameters")
+        words.append(f"{numbers.count(estimate['flops'])} FLOPs")
+    if "GiB total" in estimate:
+        parts = ", ".join(
+            f"{name[4:]} {size:.2g}"
+            for name, size in estimate.items()
+            if name.startswith("GiB ") and size >= SMALLEST_SHOWN_GIB
+        )
+        words.append(f"{estimate['GiB total']:.2g} GiB per rank ({parts})")
+    if row["last_seconds"]:
+        words.append(f"took {numbers.duration(row['last_seconds'])} last time")
+    return ", ".join(words)
