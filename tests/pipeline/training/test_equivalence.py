@@ -1,0 +1,125 @@
+"""Every ZeRO stage on one rank and on two: the losses of a plain PyTorch loop, and of each other."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from data.batches import PretrainBatches
+from data.shards import TokenShards
+from model.registry import build_model
+from pipeline.training.config import Precision
+from pipeline.training.schedule import learning_rate_at
+
+pytestmark = pytest.mark.slow
+
+STAGES = (0, 1, 2, 3)
+NUM_STEPS = 50
+
+
+def name_of(precision, stage, world_size):
+    return f"{precision.value}-zero-{stage}-ranks-{world_size}"
+
+
+@pytest.fixture(scope="module")
+def trained(runs, make_job):
+    """Runs of both precisions, every stage, one and two ranks, with a checkpoint halfway."""
+    for world_size in (1, 2):
+        orders = [
+            runs.order(
+                make_job(precision=precision, num_steps=NUM_STEPS),
+                name_of(precision, stage, world_size),
+                zero_stage=stage,
+                micro_batch_size=2,
+                checkpoint_every_steps=25,
+            )
+            for precision, stage in itertools.product(Precision, STAGES)
+        ]
+        runs.run(orders, world_size=world_size)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def plain(make_job, corpus):
+    """Losses of training as anyone would write it: one process, torch only, the whole batch at once."""
+    job = make_job(num_steps=NUM_STEPS)
+    shards = TokenShards(sorted(corpus["train"].local().glob("*.arrow")))
+    config = job.training
+    batches = PretrainBatches(
+        shards, seq_len=config.seq_len, sequences_per_step=config.sequences_per_step, seed=config.seed
+    )
+    torch.manual_seed(config.seed)
+    model = build_model(job.model.with_vocab_size(shards.format.vocab_size))
+    optimizer = plain_optimizer(model, config)
+    return [plain_step(model, optimizer, batches, config, step) for step in range(NUM_STEPS)]
+
+
+def plain_optimizer(model, config):
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=(config.beta1, config.beta2), eps=config.eps, foreach=False)
+
+
+def plain_step(model, optimizer, batches, config, step):
+    batch = batches.batch(
+        step, rank=0, world_size=1, micro_step=0, micro_batch_size=config.sequences_per_step
+    )
+    logits = model(torch.from_numpy(batch["input_ids"]))
+    loss = F.cross_entropy(logits.flatten(0, 1), torch.from_numpy(batch["labels"]).flatten())
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate_at(step, config)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("stage", STAGES)
+def test_fp32_losses_are_those_of_a_plain_loop(trained, plain, stage, world_size):
+    losses = trained.losses(name_of(Precision.fp32, stage, world_size))
+    assert losses == pytest.approx(plain, abs=1e-4)
+    assert losses[-1] < losses[0] - 1
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("stage", STAGES)
+def test_bf16_losses_agree_among_stages_and_ranks(trained, stage, world_size):
+    reference = trained.losses(name_of(Precision.bf16, 1, 1))
+    assert trained.losses(name_of(Precision.bf16, stage, world_size)) == pytest.approx(reference, abs=5e-3)
+
+
+def test_bf16_learns_as_fp32_does(trained, plain):
+    assert trained.losses(name_of(Precision.bf16, 2, 2)) == pytest.approx(plain, abs=2e-2)
+
+
+MOVES = [
+    ((2, 2), (1, 0)),
+    ((2, 3), (1, 1)),
+    ((1, 0), (2, 3)),
+    ((1, 3), (2, 1)),
+]
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_a_checkpoint_continues_on_another_topology(trained, make_job, precision):
+    """From the middle of each first run, left by (ranks, stage), to the end on other ranks and stages."""
+    job = make_job(precision=precision, num_steps=NUM_STEPS)
+    orders: dict[int, list[dict]] = {1: [], 2: []}
+    for (ranks, stage), (next_ranks, next_stage) in MOVES:
+        order = trained.order(job, f"moved-{precision.value}-{ranks}-{stage}", zero_stage=next_stage)
+        halfway = trained.root / name_of(precision, stage, ranks) / "scratch/step-00000025"
+        order["scratch"].upload(halfway, halfway.name)
+        orders[next_ranks].append(order)
+    for ranks, moved in orders.items():
+        trained.run(moved, world_size=ranks)
+    tolerance = 1e-4 if precision is Precision.fp32 else 5e-3
+    for (ranks, stage), _ in MOVES:
+        stayed = trained.losses(name_of(precision, stage, ranks))
+        assert trained.losses(f"moved-{precision.value}-{ranks}-{stage}") == pytest.approx(stayed, abs=tolerance)

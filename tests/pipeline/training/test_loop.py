@@ -1,0 +1,115 @@
+"""The loop on a real engine of one rank: its accumulation, its stops, its resumption, its artifact."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+import torch
+
+from model.weights import load_weights
+from pipeline.errors import StageFailedError
+from pipeline.training.config import Precision
+
+
+def test_accumulated_micro_batches_are_the_full_batch(here, make_job):
+    here.run(make_job(), "full", micro_batch_size=8)
+    here.run(make_job(), "parts", micro_batch_size=1)
+    assert here.losses("parts") == pytest.approx(here.losses("full"), abs=1e-5)
+    assert here.losses("full")[-1] < here.losses("full")[0] - 0.1
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_a_resumed_run_has_the_bytes_of_an_uninterrupted_one(here, make_job, precision):
+    job = make_job(precision=precision, eval_every_steps=4)
+    here.run(job, "whole", checkpoint_every_steps=5)
+    shutil.copytree(here.root / "whole", here.root / "resumed")
+    shutil.rmtree(here.root / "resumed/output")
+    for step in (10, 12):
+        shutil.rmtree(here.root / f"resumed/scratch/step-{step:08d}", ignore_errors=True)
+    assert not (here.root / "resumed/scratch/step-00000010").exists()
+    here.run(job, "resumed", checkpoint_every_steps=5)
+    assert here.weights("resumed") == here.weights("whole")
+    assert here.losses("resumed") == here.losses("whole")
+
+
+def test_a_resumed_run_goes_on_from_its_newest_checkpoint(here, make_job):
+    here.run(make_job(), "run", checkpoint_every_steps=5)
+    scratch, _ = here.folders("run")
+    assert scratch.folders() == ["step-00000010", "step-00000012"]
+    shutil.rmtree(here.root / "run/scratch/step-00000012")
+    losses, weights = here.losses("run"), here.weights("run")
+    here.run(make_job(), "run", checkpoint_every_steps=5)
+    assert "resumed from the checkpoint of step 10" in here.notes()
+    assert here.losses("run") == losses
+    assert here.weights("run") == weights
+
+
+@pytest.mark.parametrize("damage", ["cut short", "altered", "manifest"])
+def test_a_damaged_checkpoint_is_passed_over_and_said_so(here, make_job, damage):
+    here.run(make_job(), "run", checkpoint_every_steps=5)
+    weights = here.weights("run")
+    newest = here.root / "run/scratch/step-00000012"
+    file = newest / ("manifest.json" if damage == "manifest" else "rank-00000-of-00001.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-2] ^= 255
+    file.write_bytes(content[: len(content) // 2] if damage != "altered" else content)
+    here.run(make_job(), "run", checkpoint_every_steps=5)
+    assert "checkpoint of step 12 is damaged" in here.notes()
+    assert "resumed from the checkpoint of step 10" in here.notes()
+    assert here.weights("run") == weights
+
+
+def test_a_checkpoint_without_its_manifest_is_not_there(here, make_job):
+    here.run(make_job(), "run", checkpoint_every_steps=5)
+    (here.root / "run/scratch/step-00000012/manifest.json").unlink()
+    here.run(make_job(), "run", checkpoint_every_steps=5)
+    assert "damaged" not in here.notes()
+    assert "resumed from the checkpoint of step 10" in here.notes()
+
+
+def test_a_number_that_is_not_finite_stops_before_the_update(here, make_job):
+    with pytest.raises(StageFailedError) as raised:
+        here.run(make_job(learning_rate=1e25, warmup_steps=0), "run", checkpoint_every_steps=1)
+    error = raised.value
+    assert "before the update" in error.what
+    assert "at step " in error.what
+    assert "sequences " in error.where
+    assert "doc-1-" in error.where
+
+
+def test_the_artifact_is_fp32_weights_with_config_tokenizer_and_log(here, make_job):
+    result = here.run(make_job(precision=Precision.bf16), "run")
+    config, weights = load_weights(here.root / "run/output")
+    assert config.vocab_size == 96
+    assert all(weight.dtype == torch.float32 for weight in weights.values())
+    assert any((weight != weight.bfloat16().float()).any() for weight in weights.values())
+    assert (here.root / "run/output/tokenizer/tokenizer.json").exists()
+    lines = [json.loads(line) for line in (here.root / "run/output/logs/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/loss" in line["metrics"]] == list(range(1, 13))
+    assert result.counters["tokens"] == 12 * 8 * 32
+    assert result.metrics["eval/loss"] < 4.6
+
+
+def test_training_goes_on_from_the_weights_of_another_artifact(here, make_job):
+    job = make_job()
+    here.run(job, "first")
+    _, output = here.folders("first")
+    here.run(dataclasses.replace(job, initial_weights=output), "second")
+    assert here.losses("second")[0] < here.losses("first")[0] - 0.3
+
+
+def test_evaluation_is_the_token_weighted_mean_whatever_the_micro_batch(here, make_job):
+    found = [
+        here.run(make_job(num_steps=2, eval_max_sequences=13), f"micro-{micro}", micro_batch_size=micro)
+        for micro in (8, 2, 1)
+    ]
+    assert [each.metrics["eval/loss"] for each in found[1:]] == pytest.approx(
+        [found[0].metrics["eval/loss"]] * 2, abs=1e-4
+    )
+
+
+def test_recomputing_activations_changes_nothing(here, make_job):
+    here.run(make_job(num_steps=4), "kept")
+    here.run(make_job(num_steps=4), "recomputed", activation_checkpointing=True)
+    assert here.losses("recomputed") == here.losses("kept")

@@ -1,0 +1,79 @@
+"""Memory of a rank, against what ZeRO's paper says and what tensors take."""
+
+import pytest
+
+from model.config import GPT2Config, LlamaConfig
+from model.flops import num_parameters
+from pipeline.training.config import Precision, TrainingConfig, split_batch
+from pipeline.training.memory import memory_of_rank
+
+MODEL = LlamaConfig(vocab_size=32000)  # 7B
+
+
+def memory_on(world_size, stage, model=MODEL, precision=Precision.bf16, **settings):
+    config = TrainingConfig(seq_len=2048, global_batch_tokens=2048 * 64, precision=precision)
+    split = split_batch(config, world_size=world_size, micro_batch_size=1)
+    return memory_of_rank(model, config, split, zero_stage=stage, **settings)
+
+
+def test_the_paper_s_sixteen_bytes_a_parameter():
+    count = num_parameters(MODEL)
+    memory = memory_on(1, 1)
+    assert memory.weights + memory.optimizer == pytest.approx(14 * count)  # 2 + 12; gradients 2, and fp32 sums 4
+    assert memory.gradients == 6 * count
+
+
+def test_fp32_on_one_rank_keeps_weights_gradients_and_two_states():
+    memory = memory_on(1, 0, precision=Precision.fp32)
+    assert memory.weights + memory.gradients + memory.optimizer == 16 * num_parameters(MODEL)
+
+
+def test_each_stage_needs_less_than_the_one_before():
+    totals = [memory_on(8, stage).total for stage in (1, 2, 3)]
+    assert totals == sorted(totals, reverse=True)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_optimizer_states_are_shared_out(stage):
+    assert memory_on(8, stage).optimizer == pytest.approx(memory_on(1, stage).optimizer / 8, rel=1e-6)
+
+
+def test_offload_moves_the_optimizer_to_the_host():
+    memory = memory_on(8, 2, offload_optimizer=True)
+    assert memory.on_host == memory.optimizer
+    assert memory.on_device == memory.total - memory.optimizer
+
+
+@pytest.mark.parametrize("model", [MODEL, GPT2Config(vocab_size=50257)])
+def test_recomputation_keeps_a_fraction_of_the_activations(model):
+    kept, recomputed = memory_on(1, 1, model), memory_on(1, 1, model, activation_checkpointing=True)
+    assert recomputed.activations < kept.activations / 4
+
+
+@pytest.mark.parametrize("architecture", [LlamaConfig, GPT2Config])
+def test_activations_are_what_autograd_keeps(architecture):
+    """Counted with saved-tensor hooks on a real forward pass, weights apart."""
+    import torch
+
+    from model.registry import build_model
+
+    sizes = {"hidden_size": 64, "intermediate_size": 160, "num_layers": 4, "num_heads": 4, "max_seq_len": 256}
+    config = architecture(**sizes, vocab_size=128, **({"num_kv_heads": 2} if architecture is LlamaConfig else {}))
+    model = build_model(config)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        hidden = model.hidden(torch.zeros(2, 256, dtype=torch.int64))
+    del hidden
+    measured = sum(size for size, _ in kept.values())
+    training = TrainingConfig(seq_len=256, global_batch_tokens=512, precision=Precision.fp32)
+    split = split_batch(training, world_size=1, micro_batch_size=2)
+    counted = memory_of_rank(config, training, split, zero_stage=0).activations
+    assert counted == pytest.approx(measured, rel=0.15)
