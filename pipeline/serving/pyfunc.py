@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
@@ -26,17 +27,14 @@ class TextGenerator(PythonModel):
         loaded = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
         self.model = loaded.to(self.device).eval()
 
-    def predict(  # type: ignore[no-untyped-def]  # MLflow takes a hint on model_input for a schema
-        self,
-        context: PythonModelContext,
-        model_input,  # noqa: ANN001
-        params: dict[str, Any] | None = None,
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[str]:
         """Continue prompts.
 
         Args:
             context: MLflow's.
-            model_input: a list of prompts, or a data frame whose first column holds them.
+            model_input: prompts in the first column; the signature lets MLflow make it from a list of strings.
             params: `max_new_tokens`, `temperature` (0: greedy), `top_p`, `seed`.
 
         Returns:
@@ -45,7 +43,7 @@ class TextGenerator(PythonModel):
         del context
         import torch
 
-        prompts = list(model_input.iloc[:, 0] if hasattr(model_input, "iloc") else model_input)
+        prompts = model_input.iloc[:, 0].tolist()
         options = params or {}
         torch.manual_seed(int(options.get("seed", 0)))
         batch = self.tokenizer(

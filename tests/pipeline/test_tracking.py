@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError
+from pipeline.dag.events import NodeFailed, NodeFinished, NodeMetrics, NodeProgress, NodeStarted
+from pipeline.errors import ConfigError, StageFailedError
 from pipeline.tracking.config import TrackingConfig, tracking_uri
+from pipeline.tracking.events import record
 from pipeline.tracking.process import is_gone, this_process
 from pipeline.tracking.server import create_database, open_client
 from pipeline.tracking.spool import Spool
@@ -216,6 +218,31 @@ def test_delivering_a_spool_twice_changes_nothing(store):
     remembered = Remembered(store)
     assert remembered.run("tiny").info.status == "FAILED"
     assert remembered.history("base", "train/loss") == [(1, 1.0)]
+
+
+def test_the_runner_s_events_become_records(store):
+    tracker = open_tracker(store)
+    begin(tracker)
+    for event in (
+        NodeStarted("base", "pretrain", "k1", {"num_steps": 2}, {"headrace.input.tokens": "d0"}),
+        NodeProgress("base", 1, 2, "steps"),
+        NodeMetrics("base", {"train/loss": 2.5}, step=1, tokens=64),
+        NodeFinished("base", "pretrain", "k1", "/store/k1", "d1", 3.0, {"tokens": 128}, {"eval/loss": 2.0}),
+        NodeStarted("clean", "clean", "k2"),
+        NodeFailed("clean", StageFailedError("no rows", do="look")),
+        NodeStarted("dedup", "dedup", "k3"),
+        NodeFailed("dedup", StageFailedError("stopped"), interrupted=True),
+    ):
+        record(tracker, event)
+    tracker.finish_run("FAILED")
+    assert tracker.close(CLOSE_SECONDS) == 0
+    remembered = Remembered(store)
+    base, clean, dedup = (remembered.run(name) for name in ("base", "clean", "dedup"))
+    assert [run.info.status for run in (base, clean, dedup)] == ["FINISHED", "FAILED", "KILLED"]
+    assert base.data.metrics == {"train/loss": 2.5, "train/tokens": 64, "eval/loss": 2.0, "count/tokens": 128}
+    assert base.data.tags["headrace.input.tokens"] == "d0"
+    assert base.data.tags["headrace.fingerprint"] == "k1"
+    assert "no rows" in clean.data.tags["mlflow.note.content"]
 
 
 def test_long_and_odd_parameters_kill_nothing(store):
