@@ -140,9 +140,11 @@ def _say(error: Exception, *, debug: bool) -> int:
 
 
 def _is_override(word: str) -> bool:
-    """`key=value`, `+key=value` or `~key`; node names and paths have no equals sign before a slash."""
+    """`key=value`, `+key=value` or `~key`; a path or URL may have an equals sign too."""
     key = word.partition("=")[0]
-    return word.startswith("~") or ("=" in word and not key.startswith(("/", "./")))
+    return word.startswith("~") or (
+        "=" in word and not key.startswith(("/", "./", "../")) and "://" not in key
+    )
 
 
 def _split_command(words: list[str]) -> tuple[list[str], list[str]]:

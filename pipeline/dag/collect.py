@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.dag.folder import Folder
-from pipeline.dag.store import Store
+from pipeline.dag.store import MANIFEST, Store
 
 DAY_SECONDS = 86_400
 
@@ -27,22 +27,38 @@ def find_garbage(store: Store, *, keep_runs: int, keep_work_days: float) -> list
     """What may be deleted, largest first.
 
     Kept are the artifacts that each recipe last had and that the newest runs used, with all they were made from;
-    whatever a run is building at this moment; and unfinished work younger than `keep_work_days`.
+    whatever a run is building at this moment or has half committed; and unfinished work younger than `keep_work_days`.
     """
     building = _building(store)
-    reached = reachable(store, [*_recipe_roots(store), *_run_roots(store, keep_runs), *building])
-    found = [
-        Garbage("artifact", stage, key, _size(folder), "no recipe or recent run reaches it", folder)
-        for stage, key, folder in _keyed_folders(store, "artifacts")
-        if (stage, key) not in reached
-    ]
     oldest = time.time() - keep_work_days * DAY_SECONDS
-    found += [
+    work = [
         Garbage("work", stage, key, _size(folder), f"unfinished for over {keep_work_days:g} days", folder)
         for stage, key, folder in _keyed_folders(store, "work")
         if (stage, key) not in building and _newest_change(folder) < oldest
     ]
-    return sorted(found, key=lambda each: (-each.size, each.stage, each.key))
+    continued = _half_committed(store) - {(each.stage, each.key) for each in work}
+    reached = reachable(store, [*_recipe_roots(store), *_run_roots(store, keep_runs), *building, *continued])
+    artifacts = [
+        Garbage("artifact", stage, key, _size(folder), "no recipe or recent run reaches it", folder)
+        for stage, key, folder in _keyed_folders(store, "artifacts")
+        if (stage, key) not in reached
+    ]
+    return sorted([*artifacts, *work], key=lambda each: (-each.size, each.stage, each.key))
+
+
+def delete_garbage(garbage: Iterable[Garbage]) -> None:
+    """Delete it, each manifest before its files: wherever this is killed, nothing half there looks whole.
+
+    Work goes first, since the manifest of a commit cut short vouches for files that lie among the artifacts already.
+    """
+    for each in sorted(garbage, key=lambda each: each.kind != "work"):
+        each.folder.delete(MANIFEST)
+        each.folder.delete()
+
+
+def _half_committed(store: Store) -> set[tuple[str, str]]:
+    """Work whose commit was cut short: part of its files lie among the artifacts and will be looked for there."""
+    return {(stage, key) for stage, key, folder in _keyed_folders(store, "work") if folder.exists(MANIFEST)}
 
 
 def reachable(store: Store, roots: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:

@@ -80,6 +80,26 @@ class Artifact:
     manifest: Manifest
 
 
+def read_artifact(folder: Folder) -> Artifact | None:
+    """The finished artifact in a folder, or None where it has no manifest.
+
+    Raises:
+        InputDataError: the manifest is damaged.
+    """
+    try:
+        content = folder.read_json(MANIFEST)
+        return Artifact(folder, Manifest.from_json(content))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputDataError(
+            f"the manifest cannot be read: {error}",
+            where=f"{folder.url}/{MANIFEST}",
+            allowed="the file as it was committed",
+            do="put it back, or delete the artifact's folder so that it is built again",
+        ) from error
+
+
 class Store:
     """Artifacts on any filesystem that `pyarrow.fs` reaches.
 
@@ -99,19 +119,7 @@ class Store:
 
     def find(self, stage: str, key: str) -> Artifact | None:
         """The finished artifact of a fingerprint, if there is one."""
-        folder = self.artifact_folder(stage, key)
-        try:
-            content = folder.read_json(MANIFEST)
-            return Artifact(folder, Manifest.from_json(content))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputDataError(
-                f"the manifest cannot be read: {error}",
-                where=f"{folder.url}/{MANIFEST}",
-                allowed="the file as it was committed",
-                do="put it back, or delete the artifact's folder so that it is built again",
-            ) from error
+        return read_artifact(self.artifact_folder(stage, key))
 
     def artifacts(self) -> Iterator[Artifact]:
         """Every finished artifact, by stage and key."""

@@ -18,6 +18,8 @@ from pipeline.stages.sharding import total
 
 HARMLESS = (Reason.EMPTY,)
 "Outcomes that are counted but are no damage: an empty file says nothing wrong."
+FILES = "logs/files.json"
+"The files of the corpus: name, path and bytes."
 
 
 @dataclass
@@ -84,6 +86,9 @@ class Ingest(Stage):
         results = context.map(ingest_shard, items)
         counters = total(result["counters"] for result in results.values())
         self._check(counters, [fault for result in results.values() for fault in result["faults"]], context)
+        # Where the corpus lay is circumstance, and what `headrace show` ends a lineage with.
+        places = [{"name": file.name, "path": str(file.path), "bytes": file.num_bytes} for file in self.files]
+        context.output.write_json(FILES, places)
         return StageResult(counters | {"files": len(self.files), "shards": len(shards)})
 
     def _check(self, counters: dict[str, int], faults: list[dict[str, str]], context: StageContext) -> None:

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from data.tokenizer import Tokenizer
 from model.config import ModelConfig
 from model.weights import save_weights
 from pipeline.dag.folder import Folder
@@ -24,6 +25,7 @@ def write_artifact(
         save_weights(Path(folder), model, whole_weights(scratch, manifest))
         for path in sorted(Path(folder).iterdir()):
             output.upload(path, path.name)
-    for entry in job.tokenizer.files():
-        output.write_bytes(f"tokenizer/{entry.name}", job.tokenizer.read_bytes(entry.name))
+    # Not every file of that folder: an artifact's manifest tells when it was built, which is no content.
+    for name, content in Tokenizer.load(job.tokenizer.local()).files().items():
+        output.write_bytes(f"tokenizer/{name}", content)
     output.write_bytes(f"logs/{METRICS_FILE}", recorder.as_bytes())
