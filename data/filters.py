@@ -66,6 +66,7 @@ class FilterRules:
 class DropReason(Enum):
     """Why a text is dropped; the names of the counters."""
 
+    EMPTY = "empty"  # nothing but white space; no threshold switches this off
     FEW_WORDS = "few_words"
     MANY_WORDS = "many_words"
     FEW_CHARACTERS = "few_characters"
@@ -181,7 +182,9 @@ CHECKS: tuple[tuple[str, Measure, DropReason], ...] = (
 
 
 def drop_reason(text: str, rules: FilterRules) -> DropReason | None:
-    """The first rule's reason to drop the text, or None: keep it."""
+    """The first rule's reason to drop the text, or None: keep it. An empty text is dropped whatever the rules."""
+    if not text or text.isspace():
+        return DropReason.EMPTY
     measures = Measures(text)
     for name, measure, reason in CHECKS:
         threshold = getattr(rules, name)

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from data.batches import IGNORED, Batch, Boundaries, document_batch, example_batch, rows_with_targets
+from data.errors import DataError
 from data.packing import Ints
 from data.shards import TokenShards
 
@@ -35,12 +36,20 @@ class HeldOut(Protocol):
 class EvalSequences:
     """The concatenation of the shards in sequences of T; every token is the target of one position.
 
-    The first token is predicted from the end-of-text id, as every other document's first token is.
+    The first token is predicted from the end-of-text id, as every other document's first token is. Raises `DataError`
+    where there is no token.
     """
 
     def __init__(
         self, shards: TokenShards, *, seq_len: int, boundaries: Boundaries = Boundaries.ignore
     ) -> None:
+        if not shards.num_tokens:
+            raise DataError(
+                "there is no held-out token to score",
+                where=str(shards.paths[0].parent),
+                allowed="at least one document",
+                do="hold more documents out: a small corpus needs a larger validation_fraction",
+            )
         self.shards, self.seq_len, self.boundaries = shards, seq_len, boundaries
         self.num_sequences = -(-shards.num_tokens // seq_len)
 

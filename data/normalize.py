@@ -38,7 +38,7 @@ class NormalizeRules:
 
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
-_TRAILING = re.compile(r"[^\S\r\n]+(?=\r|\n|\Z)")
+_TRAILING = re.compile(r"(?<![^\S\r\n])[^\S\r\n]++(?=\r|\n|\Z)")  # entered once a run, so in linear time
 
 
 def normalize(text: str, *, rules: NormalizeRules) -> str:
@@ -50,10 +50,16 @@ def normalize(text: str, *, rules: NormalizeRules) -> str:
     if rules.unicode_form is not UnicodeForm.none:
         text = unicodedata.normalize(rules.unicode_form.value, text)
     if rules.trailing_whitespace:
-        text = _TRAILING.sub("", text).rstrip()
+        text = _trim_lines(text).rstrip()
     if rules.max_blank_lines is not None:
         text = _cut_blank_lines(text, rules.max_blank_lines)
     return text
+
+
+def _trim_lines(text: str) -> str:
+    if "\r" in text:  # a regular expression tells CR from other white space, at a third of the speed
+        return _TRAILING.sub("", text)
+    return "\n".join(map(str.rstrip, text.split("\n")))
 
 
 def _cut_blank_lines(text: str, most: int) -> str:

@@ -85,11 +85,10 @@ def document_columns(row_starts: Ints, targets_from: Ints, *, seq_len: int) -> t
         seq_len: T.
     """
     document_ids = np.zeros((len(targets_from), seq_len), dtype=np.int64)
-    for place, start in enumerate(targets_from.tolist()):
-        low, high = np.searchsorted(
-            row_starts[:-1], [start + 1, start + seq_len]
-        )  # a start at 0 opens no new id
-        document_ids[place, row_starts[low:high] - start] = 1
+    inside = targets_from[:, None] + [1, seq_len]  # a start at the first target opens no new id
+    bounds = np.searchsorted(row_starts[:-1], inside)  # [B, 2] rows that begin within a sequence
+    for place, (low, high) in enumerate(bounds.tolist()):
+        document_ids[place, row_starts[low:high] - targets_from[place]] = 1
     begins = np.where(document_ids == 1, np.arange(seq_len), 0)  # [B, T], 0 or where a document begins
     np.cumsum(document_ids, axis=1, out=document_ids)
     return document_ids, np.arange(seq_len) - np.maximum.accumulate(begins, axis=1)

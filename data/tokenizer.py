@@ -43,7 +43,7 @@ class Tokenizer:
         self.vocab_size = 1 + max(self._reference.get_vocab(with_added_tokens=True).values())
         self.eos_id = self._control_id("eos_token")
         self.pad_id = self._control_id("pad_token") if self._config.get("pad_token") else self.eos_id
-        self.encoder_note = bpe.obstacle(self._spec)
+        self.encoder_note = bpe.obstacle(self._spec) or bpe.disagreement(self._spec, self._reference.model)
         self.encoder = "tokenizers" if self.encoder_note else "tiktoken"
         self.verify([bpe.SAMPLE])
 

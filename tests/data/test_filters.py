@@ -49,14 +49,19 @@ def test_every_rule_has_a_case_and_every_reason_a_rule():
         == {field.name for field in fields(FilterRules)}
         == {name for name, *_ in CHECKS}
     )
-    assert {reason for *_, reason in CHECKS} == set(DropReason)
+    assert {reason for *_, reason in CHECKS} == set(DropReason) - {DropReason.EMPTY}
 
 
 def test_zero_is_a_threshold_and_none_is_off():
     assert drop_reason("a #", FilterRules(max_symbol_ratio=0)) is DropReason.SYMBOLS
     assert drop_reason("a #", FilterRules(max_symbol_ratio=None)) is None
-    assert drop_reason("", FilterRules(min_words=0)) is None
+    assert drop_reason("a", FilterRules(min_words=0)) is None
     assert drop_reason("a", FilterRules(max_words=0)) is DropReason.MANY_WORDS
+
+
+@pytest.mark.parametrize("text", ["", " \n\t"])
+def test_an_empty_text_is_dropped_whatever_the_rules(text):
+    assert drop_reason(text, FilterRules(min_words=0)) is DropReason.EMPTY
 
 
 @given(st.text(), st.sampled_from([name for name, *_ in CASES]), st.floats(0, 1))

@@ -4,6 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.batches import IGNORED, Boundaries
+from data.errors import DataError
 from data.heldout import EvalExamples, EvalSequences
 
 function_fixtures = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
@@ -61,3 +62,8 @@ def test_each_example_is_scored_once(write_shards, world_size, micro_batch_size)
     assert [row for row in targets if row] == [[k + 1, 0] for k in range(7)]
     assert held_out.num_targets == 14
     assert held_out.coverage.num_without_targets == 1
+
+
+def test_nothing_held_out_is_a_data_error(write_shards):
+    with pytest.raises(DataError, match="no held-out token"):
+        EvalSequences(write_shards([]), seq_len=8)
