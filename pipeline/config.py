@@ -199,7 +199,7 @@ def _no_such_key(path: str, name: str, parent: Any, where: str) -> ConfigError:
     return ConfigError(
         f'there is no {kind} "{name}" in {path or "the recipe"}',
         where=where,
-        allowed=", ".join(names) or f"{path} is a value, it has no keys",
+        allowed=", ".join(names) or f"nothing: {path} has no keys",
         do=f"{close_match(name, names)}correct the name",
     )
 
@@ -247,7 +247,7 @@ def _allowed_type(error: BaseException) -> str:
 
 def _is_node_resource(override: Override) -> bool:
     steps = override.key_or_group.split(".")
-    return len(steps) == 3 and steps[0] == "resources" and steps[1] != "default"  # noqa: PLR2004 - resources.NODE.FIELD
+    return len(steps) == 3 and steps[0] == "resources"  # noqa: PLR2004 - resources.NODE.FIELD
 
 
 def _set_node_resource(composed: DictConfig, override: Override) -> None:
