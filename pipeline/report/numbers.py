@@ -5,7 +5,7 @@
 import math
 
 THOUSAND, MINUTE, HOUR, DAY = 1000, 60, 3600, 86400
-SUFFIXES = ("", "k", "M", "G", "T", "P")
+SUFFIXES = ("", "k", "M", "B", "T")
 
 
 def count(number: float) -> str:

@@ -64,7 +64,7 @@ def _last_seconds(session: Session, node: str) -> float | None:
 
 
 def _print(session: Session, plan: Plan, rows: list[dict[str, Any]]) -> None:
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("node", "stage", "", "why", "what it takes"):
         table.add_column(name, overflow="fold")
@@ -73,32 +73,36 @@ def _print(session: Session, plan: Plan, rows: list[dict[str, Any]]) -> None:
         reasons = "; ".join(each.reasons) or each.key[:12]
         table.add_row(each.node, each.stage, status, Text(reasons), Text(_takes(row)))
     console.print(table)
+    for row in rows:
+        if "parameters" in row["estimate"]:
+            console.print(Text(f"\n{_training(row)}"))
     counts = {status: sum(each.status is status for each in plan.nodes) for status in Status}
     reused = counts[Status.REUSE] + counts[Status.PINNED]
-    console.print(
-        f"\n{session.recipe}: {counts[Status.RUN]} to run, {counts[Status.WAIT]} after them, {reused} reused; "
-        f"store {session.store.url}"
-    )
+    ahead = f"{counts[Status.RUN]} to run, {counts[Status.WAIT]} after them, {reused} reused"
+    console.print(f"\n{session.recipe}: {ahead}; store {session.store.url}", soft_wrap=True)
 
 
 def _takes(row: dict[str, Any]) -> str:
-    """The estimate in words."""
+    """The estimate in a few words."""
     estimate = row["estimate"]
     words = [
         f"{numbers.count(estimate[name])} {name}" for name in ("files", "tokens", "steps") if name in estimate
     ]
     if "bytes" in estimate:
         words.append(numbers.size(estimate["bytes"]))
-    if "parameters" in estimate:
-        words.append(f"{numbers.count(estimate['parameters'])} parameters")
-        words.append(f"{numbers.count(estimate['flops'])} FLOPs")
-    if "GiB total" in estimate:
-        parts = ", ".join(
-            f"{name[4:]} {size:.2g}"
-            for name, size in estimate.items()
-            if name.startswith("GiB ") and size >= SMALLEST_SHOWN_GIB
-        )
-        words.append(f"{estimate['GiB total']:.2g} GiB per rank ({parts})")
     if row["last_seconds"]:
         words.append(f"took {numbers.duration(row['last_seconds'])} last time")
     return ", ".join(words)
+
+
+def _training(row: dict[str, Any]) -> str:
+    """What a training node asks of a rank, and of all ranks together."""
+    estimate = row["estimate"]
+    parts = {
+        name[4:]: size for name, size in estimate.items() if name.startswith("GiB ") and name != "GiB total"
+    }
+    shown = ", ".join(f"{name} {size:.2g}" for name, size in parts.items() if size >= SMALLEST_SHOWN_GIB)
+    return (
+        f"{row['node']}: {numbers.count(estimate['parameters'])} parameters, {numbers.count(estimate['tokens'])} tokens, "
+        f"{estimate['flops']:.2e} FLOPs; {estimate['GiB total']:.2g} GiB per rank ({shown})"
+    )
