@@ -62,7 +62,7 @@ def lines_of(stream: io.StringIO, word: str) -> list[str]:
         (numbers.count(1234), "1,234"),
         (numbers.count(12_345_678), "12.3M"),
         (numbers.count(999_999), "1.00M"),
-        (numbers.count(2_300_000_000), "2.30G"),
+        (numbers.count(2_300_000_000), "2.30B"),
         (numbers.size(512), "512 B"),
         (numbers.size(1536), "1.50 KiB"),
         (numbers.size(140 * 2**30), "140 GiB"),
