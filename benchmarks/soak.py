@@ -24,7 +24,13 @@ HEADRACE = Path(sys.executable).with_name("headrace")
 LONGEST_RUN_SECONDS = 900
 VICTIMS = ("driver", "worker", "rank", "raylet")
 RANK_TITLE = "RayTrainWorker"
-NOT_WORK = ("ray::IDLE", "ray::Mailbox", "ray::TrainController")
+NOT_WORK = (
+    "ray::IDLE",
+    "ray::Mailbox",
+    "ray::TrainController",
+    "ray::RuntimeEnvAgent",
+    "ray::DashboardAgent",
+)
 
 
 @dataclass
