@@ -4,11 +4,11 @@ import time
 import traceback
 from dataclasses import dataclass
 
-from pipeline.errors import HeadraceError, StageFailedError
+from pipeline.errors import HeadraceError, InputDataError, StageFailedError
 
 PASSING = (ConnectionError, TimeoutError)
 """Failures of one rank that another rank's end, or the network, may have caused."""
-SYMPTOMS = ("gloo", "nccl", "connection", "socket", "store", "heartbeat")
+SYMPTOMS = ("gloo", "nccl", "connection", "diststore", "distnetwork", "distbackend")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def as_rank_error(error: BaseException, *, rank: int) -> RankError:
     return RankError(failure, _told(error))
 
 
-def first_cause(failures: dict[int, Exception]) -> StageFailedError | HeadraceError:
+def first_cause(failures: dict[int, Exception]) -> HeadraceError:
     """The error to show for the exceptions of the ranks of a failed group."""
     known = sorted(
         (error for error in failures.values() if isinstance(error, RankError)),
@@ -71,15 +71,15 @@ def _told(error: BaseException) -> HeadraceError | None:
         return error
     if not all(isinstance(getattr(error, part, None), str) for part in ("what", "where", "allowed", "do")):
         return None
-    told = StageFailedError(error.what, where=error.where, allowed=error.allowed, do=error.do)  # type: ignore[attr-defined]
-    told.exit_code = getattr(error, "exit_code", 1)
-    return told
+    wrong_data = getattr(error, "exit_code", 1) == InputDataError.exit_code
+    kind = InputDataError if wrong_data else StageFailedError
+    return kind(error.what, where=error.where, allowed=error.allowed, do=error.do)  # type: ignore[attr-defined]
 
 
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, PASSING):
         return True
-    words = str(error).lower()
+    words = f"{type(error).__name__}: {error}".lower()
     return isinstance(error, RuntimeError) and any(symptom in words for symptom in SYMPTOMS)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from data.shards import TokenFormat, TokenRow, TokenWriter
+from data.tokenizer_training import TokenizerRules, train_tokenizer
 from model.config import LlamaConfig
 from pipeline.dag.folder import Folder, open_folder
 from pipeline.dag.resources import Resources
@@ -76,13 +77,11 @@ def tiny_training(**changes: object) -> TrainingConfig:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Folder]:
     root = tmp_path_factory.mktemp("corpus")
-    tokenizer = root / "tokenizer"
-    tokenizer.mkdir()
-    (tokenizer / "tokenizer.json").write_text('{"made": "for tests"}\n')
+    train_tokenizer(["one two three"], rules=TokenizerRules(vocab_size=300)).save(root / "tokenizer")
     return {
         "train": write_tokens(root / "train", num_rows=300, seed=1),
         "validation": write_tokens(root / "validation", num_rows=40, seed=2),
-        "tokenizer": open_folder(str(tokenizer)),
+        "tokenizer": open_folder(str(root / "tokenizer")),
     }
 
 

@@ -21,9 +21,7 @@ def main(orders: str, rank: str, world_size: str, store: str) -> None:
     prepare_process(threads=1)
     import torch.distributed as dist
 
-    dist.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=int(rank), world_size=int(world_size)
-    )
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=int(rank), world_size=int(world_size))
     from pipeline.training.worker import Order, work
 
     for fields in pickle.loads(Path(orders).read_bytes()):

@@ -122,4 +122,6 @@ def test_a_checkpoint_continues_on_another_topology(trained, make_job, precision
     tolerance = 1e-4 if precision is Precision.fp32 else 5e-3
     for (ranks, stage), _ in MOVES:
         stayed = trained.losses(name_of(precision, stage, ranks))
-        assert trained.losses(f"moved-{precision.value}-{ranks}-{stage}") == pytest.approx(stayed, abs=tolerance)
+        assert trained.losses(f"moved-{precision.value}-{ranks}-{stage}") == pytest.approx(
+            stayed, abs=tolerance
+        )

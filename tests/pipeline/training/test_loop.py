@@ -85,7 +85,9 @@ def test_the_artifact_is_fp32_weights_with_config_tokenizer_and_log(here, make_j
     assert all(weight.dtype == torch.float32 for weight in weights.values())
     assert any((weight != weight.bfloat16().float()).any() for weight in weights.values())
     assert (here.root / "run/output/tokenizer/tokenizer.json").exists()
-    lines = [json.loads(line) for line in (here.root / "run/output/logs/metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (here.root / "run/output/logs/metrics.jsonl").read_text().splitlines()
+    ]
     assert [line["step"] for line in lines if "train/loss" in line["metrics"]] == list(range(1, 13))
     assert result.counters["tokens"] == 12 * 8 * 32
     assert result.metrics["eval/loss"] < 4.6

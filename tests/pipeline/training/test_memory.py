@@ -19,7 +19,9 @@ def memory_on(world_size, stage, model=MODEL, precision=Precision.bf16, **settin
 def test_the_paper_s_sixteen_bytes_a_parameter():
     count = num_parameters(MODEL)
     memory = memory_on(1, 1)
-    assert memory.weights + memory.optimizer == pytest.approx(14 * count)  # 2 + 12; gradients 2, and fp32 sums 4
+    assert memory.weights + memory.optimizer == pytest.approx(
+        14 * count
+    )  # 2 + 12; gradients 2, and fp32 sums 4
     assert memory.gradients == 6 * count
 
 
@@ -58,7 +60,9 @@ def test_activations_are_what_autograd_keeps(architecture):
     from model.registry import build_model
 
     sizes = {"hidden_size": 64, "intermediate_size": 160, "num_layers": 4, "num_heads": 4, "max_seq_len": 256}
-    config = architecture(**sizes, vocab_size=128, **({"num_kv_heads": 2} if architecture is LlamaConfig else {}))
+    config = architecture(
+        **sizes, vocab_size=128, **({"num_kv_heads": 2} if architecture is LlamaConfig else {})
+    )
     model = build_model(config)
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept = {}

@@ -1,0 +1,170 @@
+"""Training under a real Ray: ranks killed at any moment, failures told by their cause, no noise."""
+
+import dataclasses
+import os
+import random
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from pipeline.dag.folder import open_folder
+from pipeline.dag.resources import Resources
+from pipeline.errors import ConfigError, HeadraceError, StageFailedError
+from pipeline.training.workers import launch, settled
+
+slow = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def ray_cluster():
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield ray
+    ray.shutdown()
+
+
+@dataclasses.dataclass
+class Launcher:
+    """Launches jobs from a thread, as a runner does."""
+
+    ray: object
+    root: object
+
+    def __post_init__(self):
+        from pipeline.dag.tasks import MailboxChannel, new_mailbox
+
+        self.mailbox = new_mailbox()
+        self.channel = MailboxChannel(self.mailbox, "node")
+
+    def start(self, job, name, **resources):
+        outcome = {}
+
+        def target():
+            try:
+                outcome["result"] = launch(
+                    job,
+                    resources=Resources(**resources),
+                    channel=self.channel,
+                    scratch=open_folder(str(self.root / name / "scratch")),
+                    output=open_folder(str(self.root / name / "output")),
+                )
+            except HeadraceError as error:
+                outcome["error"] = error
+
+        thread = threading.Thread(target=target)
+        thread.start()
+        return thread, outcome
+
+    def run(self, job, name, **resources):
+        thread, outcome = self.start(job, name, **resources)
+        thread.join(timeout=300)
+        assert not thread.is_alive(), "training has not ended"
+        if "error" in outcome:
+            raise outcome["error"]
+        return outcome["result"]
+
+    def notes(self):
+        events = self.ray.get(self.mailbox.drain.remote())
+        return [event["text"] for _, event in events if event["kind"] == "note"]
+
+    def wait_for_checkpoint(self, name):
+        deadline = time.monotonic() + 120
+        while not list((self.root / name).glob("scratch/step-*/manifest.json")):
+            assert time.monotonic() < deadline, "no checkpoint came"
+            time.sleep(0.02)
+
+    def weights(self, name):
+        return (self.root / name / "output/model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def launcher(ray_cluster, tmp_path):
+    return Launcher(ray_cluster, tmp_path)
+
+
+def rank_processes():
+    here = psutil.Process()
+    return [p for p in here.children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline()[:1] or [""])]
+
+
+@slow
+def test_a_killed_rank_comes_back_and_the_bytes_are_the_same(launcher, make_job):
+    job = make_job(num_steps=400, eval_every_steps=100)
+    resources = {"num_workers": 2, "checkpoint_every_steps": 10, "zero_stage": 2}
+    launcher.run(job, "whole", **resources)
+    thread, outcome = launcher.start(job, "killed", **resources)
+    launcher.wait_for_checkpoint("killed")
+    time.sleep(random.random())
+    victims = rank_processes()
+    assert len(victims) == 2
+    os.kill(random.choice(victims).pid, signal.SIGKILL)
+    thread.join(timeout=300)
+    assert outcome["result"].counters["steps"] == 400
+    assert any("resumed from the checkpoint of step" in note for note in launcher.notes())
+    assert launcher.weights("killed") == launcher.weights("whole")
+    lines = (launcher.root / "killed/output/logs/metrics.jsonl").read_text().splitlines()
+    assert sum('"train/loss"' in line for line in lines) == 400
+
+
+@slow
+def test_a_failure_that_would_happen_again_is_told_at_once(launcher, make_job):
+    started_at = time.monotonic()
+    with pytest.raises(StageFailedError) as raised:
+        launcher.run(make_job(learning_rate=1e25, warmup_steps=0), "diverged", num_workers=2)
+    assert "before the update" in raised.value.what
+    assert "rank" in raised.value.where
+    assert not any("resumed" in note for note in launcher.notes())
+    assert time.monotonic() - started_at < 90
+
+
+@slow
+def test_tokens_of_another_tokenizer_are_refused_as_wrong_data(launcher, make_job):
+    job = make_job(job={"tokenizer_hash": "0" * 16})
+    with pytest.raises(HeadraceError, match="tokenizer") as raised:
+        launcher.run(job, "mismatch", num_workers=1)
+    assert raised.value.exit_code == 3
+
+
+@slow
+def test_a_rank_that_is_always_lost_ends_the_run_in_words(launcher, make_job):
+    thread, outcome = launcher.start(
+        make_job(num_steps=5000), "lost", num_workers=1, max_failures=0, checkpoint_every_steps=5
+    )
+    launcher.wait_for_checkpoint("lost")
+    for process in rank_processes():
+        os.kill(process.pid, signal.SIGKILL)
+    thread.join(timeout=120)
+    assert "rank 0 was lost" in outcome["error"].what
+    assert "goes on from the last checkpoint" in outcome["error"].do
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_before_anything_starts(monkeypatch, make_job, tmp_path):
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 3.0})
+    folder = open_folder(str(tmp_path))
+    with pytest.raises(ConfigError, match="8 sequences cannot be shared evenly among 3 ranks"):
+        launch(make_job(), resources=Resources(num_workers=3), channel=None, scratch=folder, output=folder)
+
+
+@pytest.mark.parametrize(
+    ("asked", "cluster", "workers", "gpus", "threads"),
+    [
+        (Resources(), {"CPU": 2.0}, 1, 0, 2),
+        (Resources(num_workers=2), {"CPU": 2.0}, 2, 0, 1),
+        (Resources(cpus_per_worker=1), {"CPU": 8.0}, 1, 0, 1),
+        (Resources(), {"CPU": 64.0, "GPU": 8.0}, 8, 1, 8),
+        (Resources(num_workers=2), {"CPU": 64.0, "GPU": 8.0}, 2, 1, 8),
+        (Resources(num_gpus=0), {"CPU": 16.0, "GPU": 8.0}, 1, 0, 16),
+    ],
+)
+def test_what_is_left_open_is_filled_in_from_the_cluster(asked, cluster, workers, gpus, threads):
+    found = settled(asked, cluster)
+    assert (found.num_workers, found.num_gpus, found.cpus_per_worker) == (workers, gpus, threads)
+
+
+def test_more_than_the_cluster_has_is_refused():
+    with pytest.raises(ConfigError, match="4 ranks need 4 CPUs"):
+        settled(Resources(num_workers=4), {"CPU": 2.0})
