@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from pipeline.dag.events import Event, NodeReused, RunFinished, RunStarted
+from pipeline.dag.facts import code_commit
 from pipeline.dag.plan import Plan
 from pipeline.errors import HeadraceError, StageFailedError
 from pipeline.report import Report, open_report, quiet
@@ -141,7 +142,7 @@ class Execution:
     def _finish(self, outcome: Any, status: Status) -> None:
         built, reused, failed = _counts(outcome)
         if outcome:
-            self._note_run(outcome)
+            self._note_run(outcome, status)
         self.report.show(RunFinished(status, time.time() - self.began_at, built, reused, failed))
         self.tracker.finish_run(
             status,
@@ -150,13 +151,23 @@ class Execution:
         )
         self.tracker.close(DELIVERY_SECONDS)
 
-    def _note_run(self, outcome: Any) -> None:
+    def _note_run(self, outcome: Any, status: Status) -> None:
         """What this run reached: garbage collection keeps it, and `show` finds it."""
         nodes = {
             node: {"stage": artifact.manifest.stage, "key": artifact.manifest.key}
             for node, artifact in outcome.artifacts.items()
         }
-        content = {"recipe": self.session.recipe, "nodes": nodes, "yaml": self.session.yaml}
+        content = {
+            "recipe": self.session.recipe,
+            "status": status,
+            "started_at": self.began_at,
+            "seconds": round(time.time() - self.began_at, 3),
+            "code_commit": code_commit(),
+            "log": str(self.log_path),
+            "failed": {node: error.what for node, error in outcome.failed.items()},
+            "nodes": nodes,
+            "yaml": self.session.yaml,
+        }
         with suppress(OSError):  # a full disk has been reported by the node that met it
             self.session.store.root.write_json(f"runs/{self.run_id}.json", content)
 

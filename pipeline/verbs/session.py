@@ -10,6 +10,7 @@ from pipeline.dag.plan import Planner
 from pipeline.dag.references import resolve
 from pipeline.dag.store import Artifact, Store
 from pipeline.errors import ConfigError
+from pipeline.looking.subject import Finder
 from pipeline.recipe import PipelineConfig
 
 
@@ -56,6 +57,36 @@ def open_session(arguments: argparse.Namespace) -> Session:
         pins[node] = resolve(reference, store=store, planner=None)
     planner = Planner(graph, store, recipe=composed.recipe, pins=pins)
     return Session(composed.recipe, composed.config, composed.yaml, graph, store, planner)
+
+
+def finder(session: Session) -> Finder:
+    """Finds what a REF means beside the recipe at hand."""
+    return Finder(session.store, session.planner, session.config.tracking)
+
+
+def one_reference(arguments: argparse.Namespace, session: Session) -> str:
+    """The only REF of a command.
+
+    Raises:
+        ConfigError: there is none, or there are several.
+    """
+    (reference,) = references(arguments, session, count=1)
+    return reference
+
+
+def references(arguments: argparse.Namespace, session: Session, *, count: int) -> list[str]:
+    """The REFs of a command, exactly so many."""
+    given: list[str] = arguments.nodes
+    if len(given) == count:
+        return given
+    raise ConfigError(
+        f"`headrace {arguments.verb}` takes {count} REF, and {len(given) or 'none'} is given"
+        if count == 1
+        else f"`headrace {arguments.verb}` takes {count} REFs, and {len(given)} are given",
+        where="the command line",
+        allowed=f"a node ({', '.join(session.graph.stages)}), an artifact's folder, a fingerprint, a run id",
+        do=f"headrace {arguments.verb} {' '.join(list(session.graph.stages)[:count])}",
+    )
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser, *, words: str = "NODE|OVERRIDE") -> None:

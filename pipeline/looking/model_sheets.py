@@ -1,0 +1,121 @@
+"""What is inside of a tokenizer, a model, a report and a registration."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from data.tokenizer import Tokenizer
+from pipeline.dag.store import Artifact
+from pipeline.looking.page import fields, grid, heading, shortened, visible
+from pipeline.looking.rows import Query
+from pipeline.looking.tensors import root_mean_square, tensors_of
+from pipeline.report import numbers
+
+TABLE_ROWS = 40
+"Lines of a table when no --limit is given."
+SAMPLES = ("Hello, world!", "def main() -> None:\n    return 42\n", "naïve café, 你好, 🙂", "1234567 km")
+
+
+def tokenizer_facts(artifact: Artifact, query: Query) -> dict[str, Any]:
+    """Its size and control tokens, its longest tokens (those that hold `query.contains`), and how it splits texts."""
+    tokenizer = Tokenizer.load(artifact.folder.local())
+    texts = {id_: tokenizer.decode([id_]) for id_ in range(tokenizer.vocab_size)}
+    special = set(tokenizer.special_ids.values())
+    fitting = [id_ for id_, text in texts.items() if id_ not in special and query.contains in text]
+    longest = sorted(fitting, key=lambda id_: (-len(texts[id_]), id_))
+    return {
+        "vocab_size": tokenizer.vocab_size,
+        "hash": tokenizer.hash,
+        "encoder": tokenizer.encoder,
+        "special_tokens": tokenizer.special_ids,
+        "num_matching": len(fitting),
+        "longest_tokens": {texts[id_]: id_ for id_ in longest[query.offset : query.offset + query.limit]},
+        "samples": [
+            {"text": text, "ids": ids, "pieces": [texts[id_] for id_ in ids]}
+            for text in SAMPLES
+            for ids in [tokenizer.encode(text).tolist()]
+        ],
+    }
+
+
+def print_tokenizer(facts: dict[str, Any], query: Query, console: Console) -> None:
+    console.print(fields({name: facts[name] for name in ("vocab_size", "hash", "encoder")}))
+    console.print(heading("control tokens"))
+    console.print(fields({visible(token): id_ for token, id_ in facts["special_tokens"].items()}))
+    which = f"that hold {query.contains!r}, " if query.contains else ""
+    console.print(heading(f"longest tokens ({which}{facts['num_matching']:,} in all)"))
+    table = grid("  token", "id", right=("id",))
+    for text, id_ in facts["longest_tokens"].items():
+        table.add_row(Text(f"  {visible(repr(text))}"), str(id_))
+    console.print(table)
+    console.print(heading("how it splits"))
+    for sample in facts["samples"]:
+        pieces = "|".join(sample["pieces"]).replace("\n", "␊")
+        console.print(
+            Text(f"  {visible(pieces)}", overflow="fold").append(f"  {len(sample['ids'])}", style="dim")
+        )
+
+
+def model_facts(artifact: Artifact, query: Query) -> dict[str, Any]:
+    """Its config and its tensors; the weights are read only of those that are listed."""
+    folder, manifest = artifact.folder, artifact.manifest
+    found = tensors_of(folder, manifest)
+    fitting = [tensor for tensor in found if query.contains in tensor.name]
+    shown = fitting[query.offset : query.offset + query.limit]
+    name = "model.json" if any(file.name == "model.json" for file in manifest.files) else "config.json"
+    return {
+        "config": folder.read_json(name),
+        "num_parameters": sum(tensor.size for tensor in found),
+        "num_tensors": len(fitting),
+        "tensors": [
+            {
+                "name": tensor.name,
+                "shape": list(tensor.shape),
+                "dtype": tensor.dtype,
+                "parameters": tensor.size,
+                "root_mean_square": root_mean_square(folder, tensor),
+            }
+            for tensor in shown
+        ],
+    }
+
+
+def print_model(facts: dict[str, Any], console: Console) -> None:
+    console.print(fields(facts["config"]))
+    total, shown = facts["num_tensors"], len(facts["tensors"])
+    console.print(heading(f"{total:,} tensors, {facts['num_parameters']:,} stored parameters"))
+    numeric = ("parameters", "root mean square")
+    table = grid("  name", "shape", "dtype", *numeric, right=numeric)
+    for tensor in facts["tensors"]:
+        size = tensor["root_mean_square"]
+        table.add_row(
+            Text(f"  {visible(tensor['name'])}"),
+            " x ".join(map(str, tensor["shape"])),
+            tensor["dtype"],
+            f"{tensor['parameters']:,}",
+            "" if size is None else numbers.metric(size),
+        )
+    console.print(table)
+    if total > shown:
+        console.print(Text(f"  and {total - shown:,} more: --limit, --offset, --contains", style="dim"))
+
+
+def report_facts(artifact: Artifact, query: Query) -> dict[str, Any]:
+    """Metrics, counters and the samples wanted."""
+    report: dict[str, Any] = artifact.folder.read_json("report.json")
+    fitting = [
+        sample for sample in report["samples"] if any(query.contains in text for text in sample.values())
+    ]
+    return report | {"samples": fitting[query.offset : query.offset + query.limit]}
+
+
+def print_report(facts: dict[str, Any], *, characters: int, console: Console) -> None:
+    console.print(fields({name: numbers.metric(value) for name, value in facts["metrics"].items()}))
+    console.print(fields({name: f"{count:,}" for name, count in facts["counters"].items()}))
+    for number, sample in enumerate(facts["samples"], 1):
+        console.print(heading(f"sample {number}"))
+        for name in ("prompt", "generated", "reference"):
+            if words := sample.get(name):
+                text = Text(f"{name}\n", style="dim", overflow="fold")
+                console.print(text.append(visible(shortened(words, characters)), style="not dim"))
