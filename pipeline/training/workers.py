@@ -81,7 +81,7 @@ def _trainer(
     output: Folder,
     storage: str,
 ) -> Any:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
 
     from pipeline.training.supervision import Trainer
@@ -109,6 +109,7 @@ def _trainer(
             name="train",
             storage_path=storage,  # our checkpoints are in `scratch`; Ray Train is given none to copy
             failure_config=FailureConfig(max_failures=failures),
+            logging_config=LoggingConfig(log_level="WARNING"),  # what goes well is on the channel
         ),
     )
 
