@@ -1,6 +1,7 @@
 """The Ray cluster a run works on: one on this machine for the time of the run, or one that is already there."""
 
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,9 +36,11 @@ def connected(config: ClusterConfig, *, on_loss: Callable[[], None]) -> Iterator
         ConfigError: there is no cluster at the address.
     """
     _silence()
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        _keep_to_ourselves()
     import ray
 
-    address = config.address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
             ray.init(address=address, namespace="headrace", logging_level="warning", log_to_driver=True)
@@ -78,6 +81,22 @@ def _silence() -> None:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+
+
+def _keep_to_ourselves() -> None:
+    """Let nobody else into the Ray of this command: a token of its own, known to its processes alone.
+
+    Without a mode set, `ray.init` prints a warning and writes a token for good into the home folder; without tokens,
+    whoever reaches the ports runs any code as this user.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    from ray._raylet import AuthenticationTokenLoader, Config
+
+    Config.initialize("")  # as Ray does itself: it has read the environment when it was imported
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _watch_raylet(done: threading.Event, on_loss: Callable[[], None]) -> None:

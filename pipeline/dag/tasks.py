@@ -91,7 +91,10 @@ class RayMap:
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         num_cpus = min(num_cpus, ray.cluster_resources().get("CPU", 1))
         task = ray.remote(_run_item).options(
-            num_cpus=num_cpus, num_gpus=num_gpus, max_retries=_retries(self.resources)
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            max_retries=_retries(self.resources),
+            scheduling_strategy="DEFAULT",  # anywhere: a runner inside a Tune trial has a placement group without cores
         )
         waiting = deque(items)
         running: dict[Any, str] = {}
