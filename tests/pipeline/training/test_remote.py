@@ -31,8 +31,12 @@ def s3_store(tmp_path, monkeypatch):
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)
     endpoint = f"127.0.0.1:{found[1].decode()}"
-    boto3.client("s3", endpoint_url=f"http://{endpoint}", region_name="us-east-1").create_bucket(Bucket="store")
-    yield lambda name: open_folder(f"s3://store/{name}?scheme=http&endpoint_override={endpoint}&region=us-east-1")
+    boto3.client("s3", endpoint_url=f"http://{endpoint}", region_name="us-east-1").create_bucket(
+        Bucket="store"
+    )
+    yield lambda name: open_folder(
+        f"s3://store/{name}?scheme=http&endpoint_override={endpoint}&region=us-east-1"
+    )
     server.terminate()
 
 

@@ -152,19 +152,21 @@ def test_a_batch_that_cannot_be_shared_is_refused_before_anything_starts(monkeyp
 @pytest.mark.parametrize(
     ("asked", "cluster", "workers", "gpus", "threads"),
     [
-        (Resources(), {"CPU": 2.0}, 1, 0, 2),
+        (Resources(), {"CPU": 2.0}, 2, 0, 1),
         (Resources(num_workers=2), {"CPU": 2.0}, 2, 0, 1),
-        (Resources(cpus_per_worker=1), {"CPU": 8.0}, 1, 0, 1),
+        (Resources(), {"CPU": 1.0}, 1, 0, 1),
+        (Resources(cpus_per_worker=1), {"CPU": 8.0}, 2, 0, 1),
         (Resources(), {"CPU": 64.0, "GPU": 8.0}, 8, 1, 8),
         (Resources(num_workers=2), {"CPU": 64.0, "GPU": 8.0}, 2, 1, 8),
-        (Resources(num_gpus=0), {"CPU": 16.0, "GPU": 8.0}, 1, 0, 16),
+        (Resources(num_gpus=0), {"CPU": 16.0, "GPU": 8.0}, 2, 0, 8),
+        (Resources(), {"CPU": 64.0, "GPU": 7.0}, 6, 1, 9),
     ],
 )
 def test_what_is_left_open_is_filled_in_from_the_cluster(asked, cluster, workers, gpus, threads):
-    found = settled(asked, cluster)
+    found = settled(asked, cluster, sequences_per_step=24)
     assert (found.num_workers, found.num_gpus, found.cpus_per_worker) == (workers, gpus, threads)
 
 
 def test_more_than_the_cluster_has_is_refused():
     with pytest.raises(ConfigError, match="4 ranks need 4 CPUs"):
-        settled(Resources(num_workers=4), {"CPU": 2.0})
+        settled(Resources(num_workers=4), {"CPU": 2.0}, sequences_per_step=8)
