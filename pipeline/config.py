@@ -30,6 +30,8 @@ from pipeline.stages import STAGES
 from pipeline.tracking.config import TrackingConfig
 from pipeline.tune import TuneConfig
 
+SEARCH = "tune.search"
+
 
 @dataclass(frozen=True)
 class Composed:
@@ -51,9 +53,9 @@ def compose_recipe(overrides: Sequence[str] = ()) -> Composed:
     Raises:
         ConfigError: an unknown recipe, key or node, a value of the wrong type, or an override that cannot be read.
     """
-    parsed = _parse(overrides)
-    per_node = [each for each in parsed if _is_node_resource(each)]
-    rest = [str(each.input_line) for each in parsed if each not in per_node]
+    parsed = parse_overrides(overrides)
+    open_keys = [each for each in parsed if _is_node_resource(each) or each.key_or_group == SEARCH]
+    rest = [str(each.input_line) for each in parsed if each not in open_keys]
     _store_schemas()
     with initialize_config_module("conf", version_base=None):
         composed = _compose(_with_own_recipes(rest))
@@ -61,8 +63,8 @@ def compose_recipe(overrides: Sequence[str] = ()) -> Composed:
         OmegaConf.set_struct(composed, value=False)
         del composed["hydra"]
         OmegaConf.set_struct(composed, value=True)
-    for each in per_node:
-        _set_node_resource(composed, each)
+    for each in open_keys:
+        _set_open_key(composed, each)
     _refuse_unknown_keys(composed)
     config: Any = _translated(OmegaConf.to_object, composed)
     assert isinstance(config, PipelineConfig)
@@ -78,7 +80,8 @@ def recipe_names() -> list[str]:
     return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
 
 
-def _parse(overrides: Sequence[str]) -> list[Override]:
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Overrides by Hydra's grammar; ConfigError for one that cannot be read."""
     try:
         found: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
@@ -250,8 +253,18 @@ def _is_node_resource(override: Override) -> bool:
     return len(steps) == 3 and steps[0] == "resources"  # noqa: PLR2004 - resources.NODE.FIELD
 
 
+def _set_open_key(composed: DictConfig, override: Override) -> None:
+    """Keys that are names of ours (a node without resources yet, what a search varies), which Hydra refuses as new."""
+    try:
+        if override.key_or_group == SEARCH:
+            composed.tune.search = override.value()
+        else:
+            _set_node_resource(composed, override)
+    except OmegaConfBaseException as error:
+        raise _value_error(error) from error
+
+
 def _set_node_resource(composed: DictConfig, override: Override) -> None:
-    """`resources.NODE.FIELD=VALUE` where the recipe names no resources for the node yet, which Hydra refuses."""
     _, node, name = override.key_or_group.split(".")
     known = [each.name for each in dataclasses.fields(Resources)]
     if name not in known:
@@ -259,10 +272,7 @@ def _set_node_resource(composed: DictConfig, override: Override) -> None:
     if node not in composed.resources:
         with open_dict(composed.resources):
             composed.resources[node] = OmegaConf.structured(Resources)
-    try:
-        composed.resources[node][name] = override.value()
-    except OmegaConfBaseException as error:
-        raise _value_error(error) from error
+    composed.resources[node][name] = override.value()
 
 
 def _refuse_unknown_keys(composed: DictConfig) -> None:

@@ -102,6 +102,10 @@ class Stage:
         del inputs, resources
         return {}
 
+    def reported_metrics(self) -> tuple[str, ...]:
+        """The metrics that it will report, as far as the settings tell: what a search can decide by."""
+        return ()
+
     def run(self, context: "StageContext") -> "StageResult":
         """Do the work: write the artifact's files under `context.output`."""
         raise NotImplementedError

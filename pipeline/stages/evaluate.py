@@ -52,6 +52,9 @@ class Evaluate(Stage):
             if not holds
         ]
 
+    def reported_metrics(self) -> tuple[str, ...]:
+        return ("eval/loss", "eval/perplexity", "eval/bits_per_byte")
+
     def run(self, context: StageContext) -> StageResult:
         model, tokens = context.one("model"), context.one("tokens")
         cores = context.resources.cpus_per_worker or 2

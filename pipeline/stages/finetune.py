@@ -45,6 +45,9 @@ class Finetune(TrainingConfig, Stage):
         del inputs, resources
         return {"steps": self.num_steps, "tokens": self.num_tokens}
 
+    def reported_metrics(self) -> tuple[str, ...]:
+        return training_node.reported_metrics(held_out=bool(self.inputs.validation))
+
     def run(self, context: StageContext) -> StageResult:
         from data.tokenizer import Tokenizer
         from model.weights import load_config

@@ -50,6 +50,9 @@ class Pretrain(TrainingConfig, Stage):
             vocab_size=training_node.vocabulary(inputs),
         )
 
+    def reported_metrics(self) -> tuple[str, ...]:
+        return training_node.reported_metrics(held_out=bool(self.inputs.validation))
+
     def run(self, context: StageContext) -> StageResult:
         from data.tokenizer import Tokenizer
         from pipeline.training.job import TrainingJob

@@ -69,6 +69,15 @@ def estimate(
     return known | {f"GiB {name}": size for name, size in memory.in_gib().items()}
 
 
+def reported_metrics(*, held_out: bool) -> tuple[str, ...]:
+    """What a training reports that a search may decide by; `held_out`: whether it has text to evaluate on."""
+    return (
+        "train/loss",
+        *(("eval/loss", "eval/perplexity", "eval/bits_per_byte") if held_out else ()),
+        "train/tokens_per_second",
+    )
+
+
 def vocabulary(inputs: Mapping[str, Sequence[Manifest]]) -> int | None:
     """The tokenizer's size, once it is built."""
     return next((each.counters["vocab_size"] for each in inputs.get("tokenizer", [])), None)

@@ -1,15 +1,27 @@
 """The runner's events as records of a tracker."""
 
+from dataclasses import replace
+
 from pipeline.dag.events import Event, NodeFailed, NodeFinished, NodeMetrics, NodeStarted
 from pipeline.tracking.tracker import Status, Tracker
 
 
-def record(tracker: Tracker, event: Event) -> None:
-    """Record what an event says of a node. The run itself is begun and ended by whoever has its recipe and picture."""
+def record(tracker: Tracker, event: Event, *, below: str = "") -> None:
+    """Record what an event says of a node. The run itself is begun and ended by whoever has its recipe and picture.
+
+    With `below`, the node is one of several of its name, each in a run of the tracker that is called so.
+    """
+    if below and hasattr(event, "node"):
+        event = replace(event, node=f"{below}/{event.node}")  # type: ignore[arg-type]
     match event:
         case NodeStarted():
             tracker.start_node(
-                event.node, stage=event.stage, key=event.key, params=event.params, tags=event.tags
+                event.node,
+                stage=event.stage,
+                key=event.key,
+                params=event.params,
+                tags=event.tags,
+                below=below,
             )
         case NodeMetrics():
             tracker.metrics(event.node, event.metrics, step=event.step, tokens=event.tokens or None)

@@ -77,10 +77,11 @@ class Sink:
         self._log_texts(run.info.run_id, record["files"])
 
     def _start_node(self, record: Record, position: Position) -> None:
-        parent = position.runs[PARENT]
+        below = record.get("below", PARENT)
+        name = record["node"].removeprefix(f"{below}/")
         tags = {
             **record["tags"],
-            "mlflow.parentRunId": parent,
+            "mlflow.parentRunId": position.runs[below],
             RECORD_TAG: record["id"],
             KEY_TAG: record["key"],
             PROCESS_TAG: record["process"],
@@ -89,7 +90,7 @@ class Sink:
         run = self._find(KEY_TAG, record["key"], " and attributes.status != 'FINISHED'")
         if run is None:
             run = self._find(RECORD_TAG, record["id"], "") or self.client.create_run(
-                self.experiment, start_time=record["at"], tags=short_tags(tags), run_name=record["node"]
+                self.experiment, start_time=record["at"], tags=short_tags(tags), run_name=name
             )
         elif run.data.tags.get(RECORD_TAG) != record["id"]:
             self.client.update_run(run.info.run_id, status="RUNNING")

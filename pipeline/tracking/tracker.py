@@ -50,10 +50,22 @@ class Tracker:
         self._record("start_run", name=name, tags={**_source(), **tags}, files=_given(files))
 
     def start_node(
-        self, node: str, *, stage: str, key: str, params: dict[str, object], tags: dict[str, str]
+        self,
+        node: str,
+        *,
+        stage: str,
+        key: str,
+        params: dict[str, object],
+        tags: dict[str, str],
+        below: str = "",
     ) -> None:
-        """Begin a node's run, or continue the one that an earlier run left unfinished for the same `key`."""
-        self._record("start_node", node=node, stage=stage, key=key, params=params, tags={**_source(), **tags})
+        """Begin a node's run, or continue the one that an earlier run left unfinished for the same `key`.
+
+        With `below`, the run hangs below that node's run instead of the parent run, and is shown by what `node` adds
+        to that name: `trial 3/base` below `trial 3` is shown as `base`.
+        """
+        tags = {**_source(), **tags}
+        self._record("start_node", node=node, stage=stage, key=key, params=params, tags=tags, below=below)
 
     def metrics(self, node: str, metrics: dict[str, float], *, step: int, tokens: int | None = None) -> None:
         """Record metrics at an optimizer step; `tokens` seen so far become the metric `train/tokens`."""

@@ -54,13 +54,13 @@ class Execution:
 
         self.session, self.plan, self.as_json = session, plan, as_json
         self.run_id = new_run_id()
-        self.log_path = _log_folder(session) / f"{self.run_id}.log"
+        self.log_path = log_folder(session) / f"{self.run_id}.log"
         self.began_at = time.time()
         self.lost: HeadraceError | None = None
         self.statuses = {each.node: each.status.value for each in plan.nodes}
 
     def run(self) -> int:
-        _interrupt_on_termination()
+        interrupt_on_termination()
         with quiet(self.log_path) as streams:
             self.report: Report = open_report(streams.err if self.as_json else streams.out)
             try:
@@ -218,14 +218,14 @@ def _counts(outcome: Any) -> tuple[int, int, int]:
     return (len(outcome.built), len(outcome.reused), len(outcome.failed)) if outcome else (0, 0, 0)
 
 
-def _log_folder(session: Session) -> Path:
+def log_folder(session: Session) -> Path:
     """Logs lie beside a local store, or in the machine's cache for a remote one."""
     if session.store_path:
         return session.store_path / "logs"
     return Path(os.environ.get("HEADRACE_CACHE", Path.home() / ".cache" / "headrace")) / "logs"
 
 
-def _interrupt_on_termination() -> None:
+def interrupt_on_termination() -> None:
     """End on SIGTERM as on Ctrl-C: statuses true, work kept."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
