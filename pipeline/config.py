@@ -289,11 +289,12 @@ def _refuse_unknown_keys(composed: DictConfig) -> None:
 def _beyond_schema(node: DictConfig, path: str) -> Iterator[tuple[str, str, list[str]]]:
     kind = OmegaConf.get_type(node)
     fields = [each.name for each in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
-    for name in node:
-        if fields is not None and str(name) not in fields:
-            yield path, str(name), fields
-        elif not OmegaConf.is_missing(node, name) and isinstance(node[name], DictConfig):
-            yield from _beyond_schema(node[name], f"{path}.{name}".lstrip("."))
+    for key in node:
+        name = str(key)
+        if fields is not None and name not in fields:
+            yield path, name, fields
+        elif not OmegaConf.is_missing(node, key) and isinstance(node[key], DictConfig):
+            yield from _beyond_schema(node[key], f"{path}.{name}".lstrip("."))
 
 
 def _first_line(error: object) -> str:

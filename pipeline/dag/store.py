@@ -9,6 +9,7 @@ runs/<run>.json             what a run reached
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pipeline.dag.fingerprint import content_digest
@@ -110,6 +111,8 @@ class Store:
     def __init__(self, url: str) -> None:
         self.root = open_folder(url)
         self.url = self.root.url
+        if self.root.is_local:
+            self._refuse_file(Path(self.root.path))
 
     def artifact_folder(self, stage: str, key: str) -> Folder:
         return self.root.child(f"artifacts/{stage}/{key}")
@@ -178,9 +181,18 @@ class Store:
         try:
             self.root.write_bytes("format", b"headrace store, format 1\n")
         except OSError as error:
-            raise ConfigError(
-                f"the store cannot be written: {error.strerror or error}",
-                where=f"store={self.url}",
-                allowed="a folder or bucket that this user may write to, with room on it",
-                do="choose another with store=PATH, mend its permissions, or free some room",
-            ) from error
+            raise self._unwritable(error.strerror or str(error)) from error
+
+    def _refuse_file(self, path: Path) -> None:
+        """A store below a file can neither be read nor written."""
+        nearest = next(each for each in (path, *path.parents) if each.exists())
+        if not nearest.is_dir():
+            raise self._unwritable(f"{nearest} is a file")
+
+    def _unwritable(self, why: str) -> ConfigError:
+        return ConfigError(
+            f"the store cannot be written: {why}",
+            where=f"store={self.url}",
+            allowed="a folder or bucket that this user may write to, with room on it",
+            do="choose another with store=PATH, mend its permissions, or free some room",
+        )

@@ -90,7 +90,9 @@ class RayMap:
         num_gpus: float,
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         num_cpus = min(num_cpus, ray.cluster_resources().get("CPU", 1))
-        task = ray.remote(_run_item).options(
+        task = ray.remote(
+            _run_item
+        ).options(
             num_cpus=num_cpus,
             num_gpus=num_gpus,
             max_retries=_retries(self.resources),
