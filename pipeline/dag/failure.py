@@ -72,6 +72,8 @@ def _unexpected(error: BaseException, where: str) -> StageFailedError:
 
 
 def _items(error: BaseException) -> list[str]:
-    """The items that the map tasks noted on the way up."""
-    notes = getattr(error, "__notes__", [])
-    return [note.partition("item ")[2] for note in notes if note.startswith("in ") and "item " in note]
+    """What was noted on the way up: `in NODE, item NAME` by the map tasks, `at document ID` by the stages."""
+    notes = [str(note) for note in getattr(error, "__notes__", [])]
+    items = [note.partition(", ")[2] for note in notes if note.startswith("in ") and ", item " in note]
+    documents = [note.removeprefix("at ") for note in notes if note.startswith("at document ")]
+    return [*items, *documents]

@@ -9,7 +9,7 @@ from data.filters import FilterRules, drop_reason
 from data.normalize import NormalizeRules, normalize
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, port
-from pipeline.stages.sharding import below, check_not_empty, map_shards
+from pipeline.stages.sharding import Naming, below, check_not_empty, map_shards
 
 
 @dataclass
@@ -50,8 +50,9 @@ def clean_shard(
     with folder.opening(name) as source, output.writing(name) as sink, DocumentWriter(sink) as writer:
         for document in read_documents(source):
             counters["documents_in"] += 1
-            cleaned = _cleaned(document, normal)
-            reason = drop_reason(cleaned.text, rules)
+            with Naming(document.id):
+                cleaned = _cleaned(document, normal)
+                reason = drop_reason(cleaned.text, rules)
             if reason:
                 counters[f"dropped/{reason.value}"] += 1
                 continue

@@ -10,7 +10,7 @@ from data.example_sources import ExampleRules, from_fields, from_python_source
 from data.examples import Example, ExampleCounters, ExampleWriter, Refused
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, port
-from pipeline.stages.sharding import below, check_not_empty, map_shards, renamed
+from pipeline.stages.sharding import Naming, below, check_not_empty, map_shards, renamed
 
 
 class Source(Enum):
@@ -62,7 +62,9 @@ def make_examples(folder: Folder, name: str, output: Folder, settings: Examples)
     target = renamed(name, "examples")
     with folder.opening(name) as source, output.writing(target) as sink, ExampleWriter(sink) as writer:
         for document in read_documents(source):
-            for outcome in _outcomes(document, settings):
+            with Naming(document.id):
+                outcomes = list(_outcomes(document, settings))
+            for outcome in outcomes:
                 counters.add(outcome)
                 if isinstance(outcome, Example):
                     writer.write(outcome)

@@ -59,3 +59,19 @@ def check_not_empty(documents: int, *, node: str, knob: str) -> None:
             allowed="at least one document",
             do=f"`headrace show {node}` counts what was dropped; loosen stages.{node}.{knob}",
         )
+
+
+class Naming:
+    """Says which document was at work when an error rises out of the block; costs nothing while none does."""
+
+    __slots__ = ("document_id",)
+
+    def __init__(self, document_id: str) -> None:
+        self.document_id = document_id
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None:
+            error.add_note(f"at document {self.document_id}")

@@ -57,7 +57,9 @@ def count_item(output, name, seconds, die_once, fail_at, log):
         sink.write(f"{name}\n")
     time.sleep(seconds)
     if name == fail_at:
-        raise ValueError("the item is bad")
+        error = ValueError("the item is bad")
+        error.add_note("at document corpus/a.txt")
+        raise error
     if die_once and not os.path.exists(die_once):  # noqa: PTH110
         with open(die_once, "w"):  # noqa: PTH123
             os.kill(os.getpid(), signal.SIGKILL)
@@ -149,7 +151,8 @@ def test_a_failure_names_the_node_the_item_and_the_first_cause(toy, tmp_path):
     error = outcome.failed["count"]
     assert "ValueError: the item is bad" in error.what
     assert "node count" in error.where
-    assert "item-2" in error.where
+    assert "item item-2" in error.where
+    assert "document corpus/a.txt" in error.where
     assert error.exit_code == 1
     assert [event.node for event in told.of(NodeFailed)] == ["count"]
 

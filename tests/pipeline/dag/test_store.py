@@ -159,7 +159,7 @@ def test_a_broken_manifest_is_an_error_that_names_the_file(tmp_path):
 
 def test_a_store_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be written: .* is a file"):
+    with pytest.raises(ConfigError, match=r"cannot be written: .* is a file"):
         Store(str(tmp_path / "file" / "store"))
 
 
