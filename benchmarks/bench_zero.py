@@ -1,0 +1,90 @@
+"""One recipe at ZeRO 0, 1, 2, 3 and on 1 and 2 ranks: the same fingerprint, and the same losses over 50 steps.
+
+Limits: largest difference of a step's loss from ZeRO 0 on one rank, 1e-4 in fp32 and 5e-3 in bf16.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+
+from measure import arguments, machine
+
+HEADRACE = Path(sys.executable).with_name("headrace")
+LIMITS = {"fp32": 1e-4, "bf16": 5e-3}
+STAGES, RANKS, NUM_STEPS = (0, 1, 2, 3), (1, 2), 50
+RECIPE = [
+    f'stages.corpus.paths=["{sysconfig.get_path("stdlib")}/[aej]*/*.py"]',
+    f"stages.base.num_steps={NUM_STEPS}",
+    "stages.base.warmup_steps=10",
+    "stages.base.seq_len=128",
+    "stages.base.global_batch_tokens=2048",
+    "stages.base.eval_max_sequences=16",
+]
+
+
+def main() -> int:
+    options = arguments(__doc__ or "").parse_args()
+    found = []
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        _run(root / "data", "tokens")
+        for precision, limit in LIMITS.items():
+            reference: list[float] = []
+            for ranks in RANKS:
+                for stage in STAGES:
+                    began = time.monotonic()
+                    key, losses = _losses(root, precision, stage, ranks)
+                    reference = reference or losses
+                    difference = max(abs(a - b) for a, b in zip(losses, reference, strict=True))
+                    found.append(
+                        {
+                            "precision": precision,
+                            "zero_stage": stage,
+                            "ranks": ranks,
+                            "key": key,
+                            "last_loss": losses[-1],
+                            "largest_difference": difference,
+                            "holds": difference <= limit and len(losses) == NUM_STEPS,
+                            "seconds": time.monotonic() - began,
+                        }
+                    )
+                    print("  ".join(f"{name} {value}" for name, value in found[-1].items()), flush=True)
+    keys = {
+        precision: {each["key"] for each in found if each["precision"] == precision} for precision in LIMITS
+    }
+    holds = all(each["holds"] for each in found) and all(len(each) == 1 for each in keys.values())
+    text = json.dumps({"machine": machine(), "results": found, "holds": holds})
+    if options.json:
+        options.json.write_text(text + "\n")
+    print(text)
+    return 0 if holds else 1
+
+
+def _losses(root: Path, precision: str, stage: int, ranks: int) -> tuple[str, list[float]]:
+    """Fingerprint and losses of one configuration, trained in a store of its own that has the data already."""
+    store = root / f"{precision}-{stage}-{ranks}"
+    shutil.copytree(root / "data", store)
+    circumstance = [f"resources.base.zero_stage={stage}", f"resources.base.num_workers={ranks}"]
+    _run(store, "base", f"stages.base.precision={precision}", *circumstance)
+    (history,) = (store / "artifacts" / "pretrain").glob("*/logs/metrics.jsonl")
+    rows = [json.loads(line) for line in history.read_text().splitlines()]
+    losses = [row["metrics"]["train/loss"] for row in rows if "train/loss" in row["metrics"]]
+    shutil.rmtree(store)
+    return history.parent.parent.name, losses
+
+
+def _run(store: Path, *words: str) -> None:
+    done = subprocess.run(
+        [HEADRACE, "run", f"store={store}", *RECIPE, *words], check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise SystemExit(done.stdout + done.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
