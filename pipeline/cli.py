@@ -61,6 +61,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     rest, command = _split_command(rest)
     arguments = parser.parse_intermixed_args(rest)
     arguments.verb, arguments.command = verb, command
+    arguments.submitted = parse(command) if command else None
     words = getattr(arguments, "words", [])
     arguments.overrides = [word for word in words if _is_override(word)]
     arguments.nodes = [word for word in words if not _is_override(word)]
