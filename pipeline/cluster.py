@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import shlex
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,6 +51,7 @@ def connected(config: ClusterConfig, *, on_loss: Callable[[], None]) -> Iterator
                 num_cpus=config.num_cpus or usable_cores(),
                 num_gpus=config.num_gpus,
                 include_dashboard=False,
+                runtime_env=_runtime_env(),
                 namespace="headrace",
                 logging_level="warning",
                 log_to_driver=True,
@@ -73,6 +76,12 @@ def connected(config: ClusterConfig, *, on_loss: Callable[[], None]) -> Iterator
 def usable_cores() -> int:
     """The cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _runtime_env() -> dict[str, str] | None:
+    """Ray gives a shell the interpreter of workers that have environment variables, and does not quote it."""
+    quoted = shlex.quote(sys.executable)
+    return {"py_executable": quoted} if quoted != sys.executable else None
 
 
 def _silence() -> None:
