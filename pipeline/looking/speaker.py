@@ -174,11 +174,11 @@ def _of_weights(folder: Path, name: str, key: str | None) -> Speaker:
     return Speaker(
         _placed(model),
         tokenizer,
-        name,
-        key,
-        True,
-        folder,
-        frozenset([tokenizer.eos_id]),  # noqa: FBT003
+        name=name,
+        fingerprint=key,
+        has_own_tokenizer=True,
+        folder=folder,
+        eos_ids=frozenset([tokenizer.eos_id]),
     )
 
 
@@ -189,7 +189,15 @@ def _of_hf(folder: Path, name: str, key: str | None) -> Speaker:
     tokenizer = _tokenizer(folder)
     model = _loaded(lambda: model_from(*import_hf(folder)), folder)
     ends = frozenset(_eos_ids(folder)) or frozenset([tokenizer.eos_id])
-    return Speaker(_placed(model), tokenizer, name, key, key is not None, folder, ends)
+    return Speaker(
+        _placed(model),
+        tokenizer,
+        name=name,
+        fingerprint=key,
+        has_own_tokenizer=key is not None,
+        folder=folder,
+        eos_ids=ends,
+    )
 
 
 def _tokenizer(folder: Path) -> Tokenizer:

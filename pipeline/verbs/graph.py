@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.dag.graph import Graph
+from pipeline.errors import ConfigError
 from pipeline.report.picture import graph_svg
 from pipeline.verbs.session import add_json_argument, add_recipe_arguments, open_session
 
@@ -21,7 +22,7 @@ def main(arguments: argparse.Namespace) -> int:
     session = open_session(arguments)
     if arguments.svg:
         statuses = {each.node: each.status.value for each in session.planner.plan().nodes}
-        arguments.svg.write_text(picture(session.graph, statuses), encoding="utf-8")
+        _write(arguments.svg, picture(session.graph, statuses))
         sys.stdout.write(f"{arguments.svg}\n")
     elif arguments.json:
         nodes = {node: stage.name for node, stage in session.graph.stages.items()}
@@ -29,6 +30,18 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write(mermaid(session.graph))
     return 0
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"the picture cannot be written: {error.strerror or error}",
+            where=f"--svg {path}",
+            allowed="a file in a folder that exists and that this user may write to",
+            do="choose another place",
+        ) from error
 
 
 def edges(graph: Graph) -> list[tuple[str, str]]:
