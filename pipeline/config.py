@@ -30,8 +30,6 @@ from pipeline.stages import STAGES
 from pipeline.tracking.config import TrackingConfig
 from pipeline.tune import TuneConfig
 
-SEARCH = "tune.search"
-
 
 @dataclass(frozen=True)
 class Composed:
@@ -54,7 +52,7 @@ def compose_recipe(overrides: Sequence[str] = ()) -> Composed:
         ConfigError: an unknown recipe, key or node, a value of the wrong type, or an override that cannot be read.
     """
     parsed = parse_overrides(overrides)
-    open_keys = [each for each in parsed if _is_node_resource(each) or each.key_or_group == SEARCH]
+    open_keys = [each for each in parsed if _is_node_resource(each) or each.key_or_group == "tune.search"]
     rest = [str(each.input_line) for each in parsed if each not in open_keys]
     _store_schemas()
     with initialize_config_module("conf", version_base=None):
@@ -105,19 +103,19 @@ def _store_schemas() -> None:
 
 def _with_own_recipes(overrides: list[str]) -> list[str]:
     """Let `recipe=` find YAML files by path, and names in the current folder's `conf`."""
-    found = [_stored_recipe(each) if _is_recipe_file(each) else each for each in overrides]
+    found = [_stored_recipe(each) for each in overrides]
     if Path("conf/recipe").is_dir():
         found.append(f"hydra.searchpath=[file://{Path('conf').absolute()}]")
     return found
 
 
-def _is_recipe_file(override: str) -> bool:
-    return override.startswith("recipe=") and override.endswith((".yaml", ".yml"))
-
-
 def _stored_recipe(override: str) -> str:
-    """Put a recipe file into Hydra's store under its stem, and name it."""
+    """Put the file of `recipe=FILE.yaml` into Hydra's store, and name it; other overrides stay as they are."""
+    if not (override.startswith("recipe=") and override.endswith((".yaml", ".yml"))):
+        return override
     path = Path(override.partition("=")[2]).expanduser()
+    if path.is_file() and path.absolute().parent == Path("conf/recipe").absolute():
+        return f"recipe={path.stem}"
     try:
         content: Any = OmegaConf.load(path)
     except (OSError, yaml.YAMLError) as error:
@@ -127,8 +125,9 @@ def _stored_recipe(override: str) -> str:
             allowed=f"a YAML file, or one of {', '.join(recipe_names())}",
             do="correct the path or the file",
         ) from error
-    ConfigStore.instance().store(group="recipe", name=path.stem, node=content, package="_global_")
-    return f"recipe={path.stem}"
+    name = f"{path.stem}_file" if path.stem in recipe_names() else path.stem
+    ConfigStore.instance().store(group="recipe", name=name, node=content, package="_global_")
+    return f"recipe={name}"
 
 
 def _compose(overrides: list[str]) -> DictConfig:
@@ -256,7 +255,7 @@ def _is_node_resource(override: Override) -> bool:
 def _set_open_key(composed: DictConfig, override: Override) -> None:
     """Keys that are names of ours (a node without resources yet, what a search varies), which Hydra refuses as new."""
     try:
-        if override.key_or_group == SEARCH:
+        if override.key_or_group == "tune.search":
             composed.tune.search = override.value()
         else:
             _set_node_resource(composed, override)

@@ -4,7 +4,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +13,10 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
 from pipeline.dag.tasks import drain, new_mailbox
+from pipeline.errors import StageFailedError
 from pipeline.tune.config import Scheduler, TuneConfig
 from pipeline.tune.trial import STEP, VALUE, TrialOrder, TrialRun
-from pipeline.tune.trials import Trial
+from pipeline.tune.trials import Trial, TrialStatus
 
 POLL_SECONDS = 0.2
 ENDING_SECONDS = 15.0
@@ -24,6 +25,7 @@ LOST_TRIALS = 2
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results as CSV, JSON and TensorBoard: MLflow has them
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a report without a value says that the trial lives
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
@@ -52,7 +54,6 @@ class Search:
         past: complete or stopped trials of earlier searches, that asha compares new ones with.
         last_step: the last step of the longest trial; 0 where nothing is reported before the end.
         on_message: told (trial number, message) of every `event` and `end`, from the caller's thread.
-        on_interrupt: told before the trials are given up because the user interrupted.
         lost: set by whoever sees that the cluster has died; the search then ends without waiting for it.
     """
 
@@ -60,7 +61,6 @@ class Search:
     past: Sequence[Trial]
     last_step: int
     on_message: Callable[[int, dict[str, Any]], None]
-    on_interrupt: Callable[[], None]
     lost: threading.Event
 
     def run(self, orders: dict[int, TrialOrder]) -> None:
@@ -68,39 +68,49 @@ class Search:
 
         Raises:
             KeyboardInterrupt: after the trials were given up; what they have kept stays.
+            StageFailedError: Ray Tune itself failed.
         """
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
-        mailbox, stopper = new_mailbox(), StopAll()
+        mailbox, stopper, scheduler = new_mailbox(), StopAll(), self.scheduler()
+        failures: list[Exception] = []
         with tempfile.TemporaryDirectory(prefix="headrace-tune-", ignore_cleanup_errors=True) as storage:
-            tuner = self._tuner(orders, mailbox, stopper, storage)
-            thread = threading.Thread(target=tuner.fit, name="tune", daemon=True)
+            tuner = self._tuner(orders, mailbox, stopper, scheduler, storage)
+            thread = threading.Thread(target=_fit, args=(tuner, failures), name="tune", daemon=True)
             thread.start()
             try:
                 while thread.is_alive() and not self.lost.is_set():
-                    self._pass_on(mailbox)
+                    self._pass_on(mailbox, scheduler)
                     thread.join(POLL_SECONDS)
             except KeyboardInterrupt:
-                self.on_interrupt()
                 stopper.asked = True
                 thread.join(ENDING_SECONDS)
-                self._pass_on(mailbox)
+                self._pass_on(mailbox, scheduler)
                 raise
             if not self.lost.is_set():
-                self._pass_on(mailbox)
+                self._pass_on(mailbox, scheduler)
+        if failures and not self.lost.is_set():
+            raise _explained(failures[0]) from failures[0]
 
-    def _pass_on(self, mailbox: Any) -> None:
+    def _pass_on(self, mailbox: Any, scheduler: Any) -> None:
+        """A trial that was ended knows not by whom: only what asha decided counts as its verdict."""
+        verdicts: set[int] = getattr(scheduler, "verdicts", set())
         for number, message in drain(mailbox):
+            end = message.get("end")
+            if end and end.status is TrialStatus.stopped and int(number) not in verdicts:
+                message["end"] = replace(end, status=TrialStatus.interrupted)
             self.on_message(int(number), message)
 
-    def _tuner(self, orders: dict[int, TrialOrder], mailbox: Any, stopper: StopAll, storage: str) -> Any:
+    def _tuner(
+        self, orders: dict[int, TrialOrder], mailbox: Any, stopper: StopAll, scheduler: Any, storage: str
+    ) -> Any:
         trainable = tune.with_parameters(TrialRun, orders=orders, mailbox=mailbox)
         place = tune.PlacementGroupFactory([{"CPU": 0, _this_node(): 0.001}])
         return tune.Tuner(
             tune.with_resources(trainable, place),
             param_space={"trial": tune.grid_search(sorted(orders))},
             tune_config=tune.TuneConfig(
-                scheduler=self.scheduler(), max_concurrent_trials=self.config.max_concurrent
+                scheduler=scheduler, max_concurrent_trials=self.config.max_concurrent
             ),
             run_config=tune.RunConfig(
                 name="search",
@@ -117,7 +127,7 @@ class Search:
         config = self.config
         if config.scheduler is Scheduler.none or config.grace_steps >= self.last_step:
             return FIFOScheduler()
-        scheduler = AsyncHyperBandScheduler(
+        scheduler = Asha(
             time_attr=STEP,
             metric=VALUE,
             mode=config.mode.value,
@@ -126,11 +136,25 @@ class Search:
             reduction_factor=config.reduction_factor,
         )
         for trial in self.past:
-            known = SimpleNamespace(trial_id=trial.name)
+            known = SimpleNamespace(trial_id=trial.name, config={"trial": trial.number})
             scheduler.on_trial_add(None, known)
             for step, value in trial.history:
                 scheduler.on_trial_result(None, known, {STEP: step, VALUE: value})
         return scheduler
+
+
+class Asha(AsyncHyperBandScheduler):
+    """asha, which remembers whom it ended."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.verdicts: set[int] = set()
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        if decision == self.STOP:
+            self.verdicts.add(trial.config["trial"])
+        return decision
 
 
 class _Silent(tune.ProgressReporter):
@@ -142,6 +166,24 @@ class _Silent(tune.ProgressReporter):
 
     def report(self, trials: list[Any], done: bool, *sys_info: Any) -> None:  # noqa: FBT001 - Ray's signature
         del trials, done, sys_info
+
+
+def _fit(tuner: Any, failures: list[Exception]) -> None:
+    """In its thread: run Ray Tune, and keep what it fails of."""
+    try:
+        tuner.fit()
+    except Exception as error:  # noqa: BLE001 - it must reach the main thread, whatever it is
+        failures.append(error)
+
+
+def _explained(error: Exception) -> StageFailedError:
+    last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return StageFailedError(
+        f"Ray Tune failed: {last}",
+        where="the search",
+        allowed="a search that ends without an error",
+        do="look into the log; the same command goes on with the trials that are not finished",
+    )
 
 
 def _this_node() -> str:

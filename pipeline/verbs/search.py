@@ -98,7 +98,6 @@ class SearchRun:
             past=[trial for trial in trials if not trial.is_open],
             last_step=self.prepared.last_step,
             on_message=self.log.hear,
-            on_interrupt=self._on_interrupt,
             lost=self._lost,
         )
         try:
@@ -106,6 +105,8 @@ class SearchRun:
         except KeyboardInterrupt:
             self.log.end_running(TrialStatus.interrupted, INTERRUPTION)
             raise
+        except StageFailedError as error:
+            self.errors.append(error)
         self.log.end_running(
             TrialStatus.failed, self.errors[0] if self.errors else lost_process(self.log_path)
         )
@@ -133,9 +134,6 @@ class SearchRun:
             tracking_uri=self.log.tracker.uri,
             working_folder=str(Path.cwd()),
         )
-
-    def _on_interrupt(self) -> None:
-        self.log.interrupted = True
 
     def _on_loss(self) -> None:
         lost = StageFailedError(

@@ -29,8 +29,6 @@ class TrialLog:
     report: Report
     tracker: Tracker
     run_id: str
-    interrupted: bool = False
-    "Whether trials that end now do so because the user wants it."
     counts: dict[str, int] = field(default_factory=lambda: {"built": 0, "reused": 0, "failed": 0})
     "Of nodes and of trials that were found complete."
     _running: dict[int, set[str]] = field(default_factory=dict)
@@ -117,7 +115,7 @@ class TrialLog:
             record(self.tracker, events.NodeMetrics(trial.name, {metric: value}, event.step, event.tokens))
 
     def _end(self, trial: Trial, end: Any) -> None:
-        if end.status is TrialStatus.stopped and self.interrupted:
+        if end.status is TrialStatus.interrupted:
             self._end_badly(trial, TrialStatus.interrupted, INTERRUPTION)
         elif end.status is TrialStatus.stopped:
             self.memory.note_stopped(trial)

@@ -1,5 +1,6 @@
 """From a recipe and its `tune` section to trials, with every mistake found before Ray starts."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -96,7 +97,8 @@ def share_out(resources: Resources, *, num_trials: int, cluster: Mapping[str, fl
 def as_override(key: str, value: Any) -> str:
     """`key=value` in Hydra's grammar."""
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        # A backslash means itself there, save where a quote follows.
+        escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
         return f"{key}='{escaped}'"
     words = {None: "null", True: "true", False: "false"}
     return f"{key}={words[value] if value is None or isinstance(value, bool) else value}"
