@@ -58,6 +58,8 @@ class TuneCommand:
         self.config, self.run_id = session.config.tune, new_run_id()
         self.log_path = log_folder(session) / f"{self.run_id}.log"
         self.began_at = time.time()
+        self.copy = ""
+        "Where in the store the best recipe lies too: a job's folder does not outlive it."
         self.memory = TrialMemory(
             session.store, self.config, prepared.node, prepared.sharing, f"{session.recipe}-tune"
         )
@@ -73,6 +75,7 @@ class TuneCommand:
         if not shared.is_finished or any(trial.is_open for trial in self.prepared.trials):
             self.session.store.check_writable()
             status, code = self._search(shared, as_json=as_json)
+            self.copy = f"searches/{self.run_id}.yaml"
         if code != INTERRUPTED:
             self._write_best()
         if as_json:
@@ -173,7 +176,10 @@ class TuneCommand:
                 f"{self.config.metric} of {self.prepared.node}: {best.value:.6g}."
             )
             path = Path(self.config.write_best)
-            write_recipe(path, best_recipe(path, self.overrides, best.overrides, words=words))
+            text = best_recipe(path, self.overrides, best.overrides, words=words)
+            write_recipe(path, text)
+            if self.copy:
+                self.session.store.root.write_bytes(self.copy, text.encode())
 
     def _facts(self, status: Status) -> dict[str, Any]:
         best = self.best
@@ -217,8 +223,9 @@ class TuneCommand:
         console.print(table)
         if best:
             path = self.config.write_best
+            copy = f" and to {self.session.store.root.child(self.copy).url}" if self.copy else ""
             named = Path(path).stem if Path(path).parent == Path("conf/recipe") else path
             console.print(
-                f"\nbest: {best.name}, {in_words(best)}; written to {path}\n"
+                f"\nbest: {best.name}, {in_words(best)}; written to {path}{copy}\n"
                 f"  headrace run {self.prepared.node} recipe={named}    finds it built"
             )
