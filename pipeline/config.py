@@ -22,13 +22,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from model.config import CONFIGS
-from pipeline.cluster import ClusterConfig
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError, close_match
 from pipeline.recipe import PipelineConfig, check_resources
+from pipeline.schema import members, recipe_names, unknown_in_schema
 from pipeline.stages import STAGES
-from pipeline.tracking.config import TrackingConfig
-from pipeline.tune import TuneConfig
 
 
 @dataclass(frozen=True)
@@ -68,14 +66,6 @@ def compose_recipe(overrides: Sequence[str] = ()) -> Composed:
     assert isinstance(config, PipelineConfig)
     check_resources(config)
     return Composed(config, recipe, OmegaConf.to_yaml(composed), tuple(overrides))
-
-
-def recipe_names() -> list[str]:
-    """The recipes that `recipe=NAME` finds: those of the current folder's conf/recipe, and the shipped ones."""
-    import conf
-
-    folders = [Path("conf/recipe"), Path(str(conf.__file__)).parent / "recipe"]
-    return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
@@ -159,7 +149,7 @@ def _translated(function: Any, config: DictConfig) -> Any:
 def _missing_config(error: MissingConfigException) -> ConfigError:
     wanted = str(error.missing_cfg_file or "").rpartition("/")
     name = wanted[2].removesuffix(".yaml")
-    options = recipe_names() if wanted[0] in ("recipe", "") else sorted(error.options or [])
+    options = members(wanted[0] or "recipe")
     return ConfigError(
         f'there is no {wanted[0] or "config"} "{name}"',
         where=f"{wanted[0]}={name}" if wanted[0] else "the recipe's defaults list",
@@ -169,7 +159,7 @@ def _missing_config(error: MissingConfigException) -> ConfigError:
 
 
 def _composition_error(error: ConfigCompositionException, overrides: list[str]) -> ConfigError:
-    cause = error.__cause__
+    cause = error.__cause__ or error.__context__
     found = re.search(r"Could not override '([^']+)'", str(error))
     if found and "No match in the defaults list" not in str(error):
         return _unknown_key(found.group(1), overrides)
@@ -211,29 +201,10 @@ def _value_error(error: Exception) -> ConfigError:
     key = str(getattr(cause, "full_key", "") or "the recipe")
     text = _first_line(cause)
     if unknown := re.match(r"Key '([^']+)' not in '([^']+)'", text):
-        return _unknown_in_schema(key, unknown.group(1), unknown.group(2))
+        return unknown_in_schema(key, unknown.group(1), unknown.group(2))
     if "Missing mandatory value" in text:
         return ConfigError("a value is missing", where=key, allowed="a value", do=f"set {key}=VALUE")
     return ConfigError(text, where=key, allowed=_allowed_type(cause), do="give a value of that type")
-
-
-def _unknown_in_schema(key: str, name: str, schema: str) -> ConfigError:
-    kinds: list[Any] = [
-        PipelineConfig,
-        Resources,
-        ClusterConfig,
-        TrackingConfig,
-        TuneConfig,
-        *STAGES,
-        *CONFIGS.values(),
-    ]
-    fields = [each.name for kind in kinds if kind.__name__ == schema for each in dataclasses.fields(kind)]
-    return ConfigError(
-        f'there is no key "{name}" in {key.rpartition(".")[0] or schema}',
-        where=key,
-        allowed=", ".join(fields) or f"the fields of {schema}",
-        do=f"{close_match(name, fields)}correct the name",
-    )
 
 
 def _allowed_type(error: BaseException) -> str:
@@ -267,7 +238,7 @@ def _set_node_resource(composed: DictConfig, override: Override) -> None:
     _, node, name = override.key_or_group.split(".")
     known = [each.name for each in dataclasses.fields(Resources)]
     if name not in known:
-        raise _unknown_in_schema(override.key_or_group, name, "Resources")
+        raise unknown_in_schema(override.key_or_group, name, "Resources")
     if node not in composed.resources:
         with open_dict(composed.resources):
             composed.resources[node] = OmegaConf.structured(Resources)

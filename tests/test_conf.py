@@ -14,8 +14,9 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from model.config import CONFIGS
-from pipeline.config import compose_recipe, recipe_names
+from pipeline.config import compose_recipe
 from pipeline.recipe import PipelineConfig
+from pipeline.schema import recipe_names
 from pipeline.stages import STAGES
 
 ROOT = Path(__file__).parent.parent

@@ -47,7 +47,10 @@ def renamed(name: str, kind: str) -> str:
 
 def below(field: str, problems: Sequence[Any]) -> list[Problem]:
     """The problems of a nested dataclass, their fields prefixed."""
-    return [Problem(f"{field}.{each.field}", each.what, each.allowed, each.do) for each in problems]
+    return [
+        Problem(f"{field}.{each.field}", each.what, each.allowed, each.do or f"set it to {each.allowed}")
+        for each in problems
+    ]
 
 
 def check_not_empty(documents: int, *, node: str, knob: str) -> None:

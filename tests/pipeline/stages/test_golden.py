@@ -1,0 +1,71 @@
+"""Each deterministic stage on a small fixed input: its version and the digest of what it writes.
+
+Where a digest changes, the stage has come to mean something else: raise its `version`, and pin both anew.
+"""
+
+import pytest
+
+from pipeline.dag.store import Store
+from pipeline.stages import STAGES
+
+PINNED: dict[str, tuple[int, str]] = {
+    "corpus": (
+        1,
+        "8fbc7d8d63493e5eec3ab3efb1131adb220f5c0ecc02fbd56be303f3626b50c4",
+    ),
+    "clean": (
+        1,
+        "71026e249ad0b73485e9fc3bf5856d77306ad2aa14cf085bdd01370f29dcb7a3",
+    ),
+    "dedup": (
+        1,
+        "9ee1a3b03a8a32c303ac9d0237b626739c14f1171d5a4ffedf04d14d4d721576",
+    ),
+    "split": (
+        1,
+        "8a0850829500bc36ef93accd50f1862b0f11c080fd053cd46d8aae424c798177",
+    ),
+    "pairs": (
+        1,
+        "5fc77186fcd8141a002ee06613fd3004eb4e05bb78202edf2e7101713df8d1a1",
+    ),
+    "tokenizer": (
+        1,
+        "8e4b56bf77d7d762631573e8cab562c74a1add361881899bc0b222df86f4e57f",
+    ),
+    "tokens": (
+        1,
+        "effa2ee61126c4fd8f9a66d37cab672f8efce423e68489ca54cefd8a5a4cca9f",
+    ),
+    "pair_tokens": (
+        1,
+        "ea549d33006103c100a5f5150d052038d79e82a9debbeafe22ad7b86d1691791",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def built(tiny):
+    """The manifests of the finished tiny store, by node."""
+    return {artifact.manifest.node: artifact.manifest for artifact in Store(tiny.url).artifacts()}
+
+
+@pytest.mark.parametrize(
+    "node", ["corpus", "clean", "dedup", "split", "pairs", "tokenizer", "tokens", "pair_tokens"]
+)
+def test_a_stage_of_this_version_writes_these_bytes(built, node):
+    manifest = built[node]
+    assert (manifest.payload["version"], manifest.digest) == PINNED[node]
+
+
+def test_every_deterministic_stage_is_pinned(built):
+    """Training, scoring and exporting are floating-point sums; registering writes into MLflow."""
+    left_out = {"pretrain", "finetune", "evaluate", "export", "register"}
+    assert {built[node].stage for node in PINNED} == {stage.name for stage in STAGES} - left_out
+
+
+def test_a_second_build_elsewhere_writes_the_same_bytes(make_tiny, built):
+    again = make_tiny().build(["tokens", "pair_tokens"])
+    assert {node: artifact.manifest.digest for node, artifact in again.items()} == {
+        node: built[node].digest for node in again
+    }
