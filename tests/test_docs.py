@@ -30,6 +30,8 @@ NOT_RUN = {  # how a command begins: why no test here runs it
     "ray": "needs machines to log in to; tests/test_cluster.py checks cluster.yaml",
     "headrace submit": "needs a cluster; tests/pipeline/test_submit.py sends jobs to one that it starts",
 }
+STANDS_FOR = {"make run": "headrace run"}
+"What a target does once its environment is there."
 COMMAND_SECONDS = 600
 "The longest a documented command may take here; the quickstart promises 180."
 
@@ -56,7 +58,7 @@ def steps(page: Path) -> Iterator[Step]:
         if block["language"] == "console":
             joined = block["text"].replace("\\\n", " ")
             for typed in re.findall(r"^\$ (.*)$", joined, re.MULTILINE):
-                yield Step(page, line, command=typed)
+                yield Step(page, line, command=STANDS_FOR.get(typed, typed))
         elif block["file"]:
             yield Step(page, line, file=block["file"], text=block["text"])
 
