@@ -1,16 +1,18 @@
 """What the training stages share: from a node's settings and inputs to a job, and what `plan` can say of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from model.config import ModelConfig
 from model.flops import flops_per_token, num_parameters
+from pipeline.cluster import usable_cores
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Input, Problem, StageContext, StageResult
 from pipeline.dag.store import Manifest
 from pipeline.errors import ConfigError
 from pipeline.training.config import TrainingConfig, split_batch, zero_stage_of
 from pipeline.training.memory import memory_of_rank
+from pipeline.training.placement import settled
 
 ARROW = ".arrow"
 
@@ -52,7 +54,7 @@ def estimate(
     if model.vocab_size is None and vocab_size is None:
         return known
     sized = model.with_vocab_size(vocab_size or 0)
-    ranks = resources.num_workers or 1
+    ranks = num_ranks(config, resources)
     memory = memory_of_rank(
         sized,
         config,
@@ -76,6 +78,15 @@ def reported_metrics(*, held_out: bool) -> tuple[str, ...]:
         *(("eval/loss", "eval/perplexity", "eval/bits_per_byte") if held_out else ()),
         "train/tokens_per_second",
     )
+
+
+def num_ranks(config: TrainingConfig, resources: Resources) -> int:
+    """The ranks asked for, or those that a run on this machine's cores would get."""
+    if resources.num_workers:
+        return resources.num_workers
+    here = {"CPU": float(usable_cores())}
+    found = settled(replace(resources, num_gpus=0), here, sequences_per_step=config.sequences_per_step)
+    return found.num_workers or 1
 
 
 def vocabulary(inputs: Mapping[str, Sequence[Manifest]]) -> int | None:

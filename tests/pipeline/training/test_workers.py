@@ -13,7 +13,8 @@ import pytest
 from pipeline.dag.folder import open_folder
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError, HeadraceError, StageFailedError
-from pipeline.training.workers import launch, settled
+from pipeline.training.placement import settled
+from pipeline.training.workers import launch
 
 slow = pytest.mark.slow
 
