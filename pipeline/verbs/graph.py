@@ -59,5 +59,7 @@ def mermaid(graph: Graph) -> str:
 
 def picture(graph: Graph, statuses: Mapping[str, str]) -> str:
     """The DAG as SVG, coloured by what is known of each node."""
-    nodes = [(node, graph.stages[node].name, statuses.get(node, "")) for node in graph.order]
+    shown = {"reuse": "reused", "pinned": "reused"}
+    found = {node: statuses.get(node, "") for node in graph.order}
+    nodes = [(node, graph.stages[node].name, shown.get(status, status)) for node, status in found.items()]
     return graph_svg(nodes, edges(graph))
