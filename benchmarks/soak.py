@@ -94,40 +94,44 @@ def _arguments() -> argparse.Namespace:
 def _kill_often(root: Path, options: argparse.Namespace) -> list[Kill]:
     chance = random.Random(options.seed)
     kills: list[Kill] = []
-    attempts = 0
-    while len(kills) < options.count and attempts < 3 * options.count:
-        attempts += 1
-        wanted = VICTIMS[len(kills) % len(VICTIMS)]
-        kill = _kill_once(root, options, wanted, chance, attempts)
-        if kill is None:  # it completed before the moment came: begin again with an empty store
-            shutil.rmtree(root / "killed", ignore_errors=True)
-            continue
-        kills.append(kill)
-        print(
-            f"kill {len(kills)}: {kill.victim} ({kill.title}) after {kill.after_seconds:.1f} s; "
-            f"the command ended with {kill.exit_code} after {kill.run_seconds:.1f} s",
-            flush=True,
-        )
+    for attempt in range(3 * options.count):
+        if len(kills) >= options.count:
+            break
+        found, completed = _one_command(root, options, chance, attempt, len(kills))
+        for kill in found:
+            kills.append(kill)
+            print(
+                f"kill {len(kills)}: {kill.victim} ({kill.title.strip()}) after {kill.after_seconds:.1f} s; "
+                f"the command ended with {kill.exit_code} after {kill.run_seconds:.1f} s",
+                flush=True,
+            )
+        if completed and len(kills) < options.count:  # what it built is right, or this is where it ends
+            if differing := _differing(root / "calm", root / "killed"):
+                print(f"artifacts differ: {differing}", flush=True)
+                break
+            shutil.rmtree(root / "killed")
     return kills
 
 
-def _kill_once(
-    root: Path, options: argparse.Namespace, wanted: str, chance: random.Random, attempt: int
-) -> Kill | None:
+def _one_command(
+    root: Path, options: argparse.Namespace, chance: random.Random, attempt: int, num_killed: int
+) -> tuple[list[Kill], bool]:
+    """Run the command once and strike at random moments until it ends; the kills, and whether it completed."""
     began = time.monotonic()
     driver = _run(root / "killed", options.overrides, root / f"attempt-{attempt:03d}.txt")
-    time.sleep(chance.uniform(0.5, 3.0) if wanted == "driver" and chance.random() < 0.25 else 3.0)
-    due = time.monotonic() + chance.uniform(0, options.longest)
-    killed = None
-    while driver.poll() is None and killed is None:
-        if time.monotonic() >= due:
-            killed = _strike(driver, wanted, chance)
+    due = began + chance.uniform(0.5, options.longest)
+    struck: list[tuple[str, str, float]] = []
+    while driver.poll() is None:
+        wanted = VICTIMS[(num_killed + len(struck)) % len(VICTIMS)]
+        if time.monotonic() >= due and num_killed + len(struck) < options.count:
+            title = _strike(driver, wanted, chance)
+            if title:
+                struck.append((wanted, title, time.monotonic() - began))
+                due = time.monotonic() + chance.uniform(1.0, options.longest)
         time.sleep(0.05)
-    after = time.monotonic() - began
-    code = driver.wait(LONGEST_RUN_SECONDS)
-    if killed is None:
-        return None
-    return Kill(wanted, killed, after, code, time.monotonic() - began)
+        assert time.monotonic() - began < LONGEST_RUN_SECONDS, "the command hangs"
+    seconds = time.monotonic() - began
+    return [Kill(*each, driver.returncode, seconds) for each in struck], driver.returncode == 0
 
 
 def _strike(driver: "subprocess.Popen[bytes]", wanted: str, chance: random.Random) -> str | None:
