@@ -1,5 +1,6 @@
 """The Ray cluster a run works on: one on this machine for the time of the run, or one that is already there."""
 
+import importlib
 import os
 import secrets
 import shlex
@@ -8,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
@@ -102,10 +104,16 @@ def _keep_to_ourselves() -> None:
         return
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    from ray._raylet import AuthenticationTokenLoader, Config
+    read_environment_again()
 
-    Config.initialize("")  # as Ray does itself: it has read the environment when it was imported
-    AuthenticationTokenLoader.instance().reset_cache()
+
+def read_environment_again() -> Any:
+    """Let Ray see a changed RAY_AUTH_MODE: it has read the environment when it was imported. Its token loader."""
+    raylet: Any = importlib.import_module("ray._raylet")  # compiled: its names are known to no type checker
+    raylet.Config.initialize("")
+    loader = raylet.AuthenticationTokenLoader.instance()
+    loader.reset_cache()
+    return loader
 
 
 def _watch_raylet(done: threading.Event, on_loss: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.cluster import read_environment_again
 from pipeline.errors import ConfigError, StageFailedError
 from pipeline.submit.parcel import START, Parcel, check_size
 
@@ -169,12 +170,9 @@ def _checked(address: str) -> str:
 def _take_token_along() -> None:
     """Ray's client shows its token only where the mode says so; `ray.init` looks for one by itself, and so do we."""
     logging.getLogger("ray.dashboard.modules").setLevel("WARNING")  # it tells of each upload
-    from ray._raylet import AuthenticationTokenLoader, Config
-
-    if "RAY_AUTH_MODE" not in os.environ:
-        if AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
-            os.environ["RAY_AUTH_MODE"] = "token"
-        Config.initialize("")  # it has read the environment when it was imported
+    if "RAY_AUTH_MODE" not in os.environ and read_environment_again().has_token(ignore_auth_mode=True):
+        os.environ["RAY_AUTH_MODE"] = "token"
+        read_environment_again()
 
 
 @contextmanager
