@@ -1,5 +1,6 @@
 """Ray Train around the one loop: workers placed, connected, watched, and started again when one is lost."""
 
+import importlib
 import os
 import tempfile
 import time
@@ -38,10 +39,7 @@ def launch(
     )
     assert resources.num_workers is not None
     split_batch(job.training, world_size=resources.num_workers, micro_batch_size=resources.micro_batch_size)
-    for name, value in DRIVER_SETTINGS.items():
-        os.environ.setdefault(name, value)
-    if len(ray.nodes()) == 1:
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one machine is drained by nobody
+    prepare_driver()
     from ray.train import TrainingFailedError
 
     with tempfile.TemporaryDirectory(prefix="headrace-ray-train-") as storage:
@@ -50,6 +48,15 @@ def launch(
             return _result(trainer.fit())
         except TrainingFailedError as error:
             raise _explained(error) from error
+
+
+def prepare_driver() -> None:
+    """Ray Train's settings and imports: seconds that a driver may spend while nodes before the training run."""
+    for name, value in DRIVER_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if len(ray.nodes()) == 1:
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one machine is drained by nobody
+    importlib.import_module("pipeline.training.supervision")
 
 
 def _trainer(

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipeline.dag.facts import code_commit
 from pipeline.dag.plan import Plan
 from pipeline.errors import HeadraceError, StageFailedError
 from pipeline.report import Report, open_report, quiet
+from pipeline.training.config import TrainingConfig
 from pipeline.verbs.graph import mermaid, picture
 from pipeline.verbs.session import (
     Session,
@@ -121,6 +123,7 @@ class Execution:
                 runner.give_up(self.lost)
 
         with connected(session.config.cluster, on_loss=on_loss):
+            self._prepare_training()
             runner = Runner(
                 session.planner,
                 resources=session.config.resources_of,
@@ -129,6 +132,13 @@ class Execution:
                 tracking_uri=self.tracker.uri,
             )
             return runner.run(self.plan)
+
+    def _prepare_training(self) -> None:
+        """Import Ray Train beside the data stages, where a training node is to run after them."""
+        stages = self.session.graph.stages
+        ahead = [stages[each.node] for each in self.plan.nodes if each.artifact is None]
+        if any(isinstance(stage, TrainingConfig) for stage in ahead):
+            threading.Thread(target=_import_ray_train, daemon=True).start()
 
     def _listen(self, event: Event) -> None:
         from pipeline.tracking.events import record
@@ -232,3 +242,9 @@ def interrupt_on_termination() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+def _import_ray_train() -> None:
+    from pipeline.training.workers import prepare_driver
+
+    prepare_driver()
