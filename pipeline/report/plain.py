@@ -105,7 +105,8 @@ class PlainReport:
         if reused:
             more = f" and {len(reused) - NAMES_SHOWN} more" if len(reused) > NAMES_SHOWN else ""
             self._text(f"{REUSED}: {', '.join(reused[:NAMES_SHOWN])}{more}")
-        self._text(f"store: {event.store}  log: {event.log_path}")
+        log = f"  log: {event.log_path}" if event.log_path else ""  # a run that starts nothing has none
+        self._text(f"store: {event.store}{log}")
 
     def _was_to_be_reused(self, name: str) -> bool:
         planned = self._state.started.nodes if self._state.started else []

@@ -100,6 +100,7 @@ def _places(state: RunState, event: RunFinished) -> Text:
     if state.started is not None:
         places |= {"store": state.started.store, "log": state.started.log_path, "metrics": "headrace ui"}
     for name, place in places.items():
-        text.append(f"\n  {name:<9}", style="dim")
-        text.append(place)
+        if place:  # a run that starts nothing has no log
+            text.append(f"\n  {name:<9}", style="dim")
+            text.append(place)
     return text
