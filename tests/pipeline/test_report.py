@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import select
 import subprocess
 import sys
 import time
@@ -196,6 +197,14 @@ def test_the_live_view_of_many_nodes_fits_the_terminal_and_shows_what_happens_no
     assert "more nodes" in shown[-1]
 
 
+def drained(terminal):
+    """All that was written to a terminal; one read gives a part of it."""
+    parts = []
+    while select.select([terminal], [], [], 0.2)[0]:
+        parts.append(os.read(terminal, 100_000))
+    return b"".join(parts).decode()
+
+
 def test_a_terminal_gets_the_live_view_and_is_left_with_the_table(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     main, side = pty.openpty()
@@ -207,7 +216,7 @@ def test_a_terminal_gets_the_live_view_and_is_left_with_the_table(monkeypatch):
         report.show(finished("clean", 1, {}, {}))
         report.show(ended("FINISHED"))
         report.close()
-        written = os.read(main, 100_000).decode()
+        written = drained(main)
     os.close(main)
     assert isinstance(report, LiveReport)
     assert "✓ built" in written
