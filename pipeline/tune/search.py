@@ -117,6 +117,7 @@ class Search:
                 storage_path=storage,
                 stop=stopper,
                 verbose=0,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=LOST_TRIALS),
                 progress_reporter=_Silent(),
             ),

@@ -23,6 +23,8 @@ STEP, VALUE = "step", "value"
 "What a trial reports to Ray Tune; a report without them says only that it lives."
 REPORT_SECONDS = 1.0
 FAREWELL_SECONDS = 10.0
+EXIT_SECONDS = 1.0
+"For the answer to Ray Tune to get out."
 STOPPED = StageFailedError("stopped early by asha: others were better at this step")
 
 
@@ -88,11 +90,18 @@ class TrialRun(tune.Trainable):
             return {}
 
     def cleanup(self) -> None:
-        """Ray Tune ends the trial: after its last report, or before, and then what runs is given up."""
+        """Ray Tune ends the trial: after its last report, or before, and then what runs is given up.
+
+        A process that Ray lets go in peace waits for the calls it has made, among them that of its training, and so
+        would keep the ranks and their cores. It ends by itself, and what it owns ends with it.
+        """
         self._stopping.set()
         if self._thread.is_alive():
             self._runner.give_up(STOPPED)
             self._thread.join(FAREWELL_SECONDS)
+            farewell = threading.Timer(EXIT_SECONDS, os._exit, args=(0,))
+            farewell.daemon = True
+            farewell.start()
 
     def _work(self, planner: Planner) -> None:
         """In its thread: run, and tell the end of it."""
