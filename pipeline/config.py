@@ -28,6 +28,9 @@ from pipeline.recipe import PipelineConfig, check_resources
 from pipeline.schema import members, recipe_names, unknown_in_schema
 from pipeline.stages import STAGES
 
+STAGE_DEFAULT = re.compile(r"/stage/(?P<stage>\w+)@stages\.(?P<node>\w+)")
+"A node in a recipe's defaults list."
+
 
 @dataclass(frozen=True)
 class Composed:
@@ -116,8 +119,24 @@ def _stored_recipe(override: str) -> str:
             do="correct the path or the file",
         ) from error
     name = f"{path.stem}_file" if path.stem in recipe_names() else path.stem
+    _gather_stages(content, name)
     ConfigStore.instance().store(group="recipe", name=name, node=content, package="_global_")
     return f"recipe={name}"
+
+
+def _gather_stages(content: Any, name: str) -> None:
+    """Put the nodes' schemas into one default: Hydra merges each default into the whole, quadratic in their number."""
+    kinds = {stage.name: stage for stage in STAGES}
+    defaults = content.get("defaults") if isinstance(content, DictConfig) else None
+    found = [STAGE_DEFAULT.fullmatch(each) if isinstance(each, str) else None for each in defaults or []]
+    nodes = {match["node"]: kinds[match["stage"]] for match in found if match and match["stage"] in kinds}
+    if not nodes:
+        return
+    ConfigStore.instance().store(group="recipe_nodes", name=name, node={"stages": nodes}, package="_global_")
+    rest = [
+        each for each, match in zip(defaults, found, strict=True) if not match or match["stage"] not in kinds
+    ]
+    content.defaults = [f"/recipe_nodes/{name}", *rest]
 
 
 def _compose(overrides: list[str]) -> DictConfig:

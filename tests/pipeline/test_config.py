@@ -1,7 +1,10 @@
 """A recipe that is wrong is refused in four parts, with a dotted key, before anything starts."""
 
+from pathlib import Path
+
 import pytest
 
+import conf
 from pipeline.cli import main
 from pipeline.config import compose_recipe
 from pipeline.dag.graph import Graph
@@ -176,3 +179,12 @@ def test_the_resolved_recipe_is_a_recipe_again(tmp_path):
     content = yaml.safe_load(composed.yaml)
     assert content["stages"]["base"]["seed"] == 7
     assert "hydra" not in content
+
+
+def test_a_recipe_composes_alike_by_name_and_as_a_file(tmp_path, monkeypatch):
+    """A file's nodes are gathered into one default before Hydra merges them."""
+    shipped = Path(conf.__file__).parent / "recipe" / "quickstart.yaml"
+    (tmp_path / "copy.yaml").write_text(shipped.read_text())
+    monkeypatch.chdir(tmp_path)
+    overrides = ["stages.base.num_steps=161", "model@stages.base.model=gpt2_tiny"]
+    assert compose_recipe(["recipe=copy.yaml", *overrides]).yaml == compose_recipe(overrides).yaml
