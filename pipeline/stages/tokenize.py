@@ -1,12 +1,13 @@
 """`tokenize`: documents or examples become token ids in Arrow files, one task per shard."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from data.documents import read_documents
 from data.examples import Refused, read_examples, token_format, tokenize_example
-from data.shards import TokenWriter
+from data.shards import TokenRow, TokenWriter
 from data.tokenize import tokenize_documents
 from data.tokenizer import Tokenizer
 from pipeline.dag.folder import Folder
@@ -42,50 +43,42 @@ class Tokenize(Stage):
 
     def run(self, context: StageContext) -> StageResult:
         given = context.one("documents")
-        function = tokenize_example_shard if given.kind == "examples" else tokenize_document_shard
-        result = map_shards(
-            context, given, function, context.one("tokenizer").folder, self.max_example_tokens
-        )
+        tokenizer = context.one("tokenizer").folder
+        result = map_shards(context, given, tokenize_shard, tokenizer, given.kind, self.max_example_tokens)
         check_not_empty(result.counters["rows"], node=context.node, knob="inputs.documents")
         return result
 
 
-def tokenize_document_shard(
-    folder: Folder, name: str, output: Folder, tokenizer_folder: Folder, _max_tokens: int | None
+def tokenize_shard(
+    folder: Folder, name: str, output: Folder, tokenizer_folder: Folder, kind: str, max_tokens: int | None
 ) -> dict[str, int]:
-    """Tokens of one shard of documents, each ended by the end-of-text id."""
+    """Tokens of one shard of documents, or of examples with the mask of what is learned."""
+    masked = kind == "examples"
     tokenizer = Tokenizer.load(tokenizer_folder.local())
-    counters: Counter[str] = Counter({"rows": 0, "tokens": 0, "bytes": 0})
-    form = token_format(tokenizer, has_loss_mask=False)
+    counters: Counter[str] = Counter({"rows": 0, "tokens": 0, "targets" if masked else "bytes": 0})
     with (
         folder.opening(name) as source,
         output.writing(renamed(name, "tokens")) as sink,
-        TokenWriter(sink, token_format=form) as writer,
+        TokenWriter(sink, token_format=token_format(tokenizer, has_loss_mask=masked)) as writer,
     ):
-        for row in tokenize_documents(read_documents(source), tokenizer=tokenizer):
-            writer.write(row)
-            counters.update(rows=1, tokens=len(row.input_ids), bytes=row.num_bytes)
-    return dict(counters)
-
-
-def tokenize_example_shard(
-    folder: Folder, name: str, output: Folder, tokenizer_folder: Folder, max_tokens: int | None
-) -> dict[str, int]:
-    """Tokens of one shard of examples, with the mask of what is learned."""
-    tokenizer = Tokenizer.load(tokenizer_folder.local())
-    counters: Counter[str] = Counter({"rows": 0, "tokens": 0, "targets": 0})
-    form = token_format(tokenizer, has_loss_mask=True)
-    with (
-        folder.opening(name) as source,
-        output.writing(renamed(name, "tokens")) as sink,
-        TokenWriter(sink, token_format=form) as writer,
-    ):
-        for example in read_examples(source):
-            row = tokenize_example(example, tokenizer=tokenizer, max_tokens=max_tokens)
+        rows = _example_rows if masked else _document_rows
+        for row in rows(source, tokenizer, max_tokens):
             if isinstance(row, Refused):
                 counters[f"refused/{row.reason.value}"] += 1
                 continue
             writer.write(row)
-            assert row.loss_mask is not None
-            counters.update(rows=1, tokens=len(row.input_ids), targets=int(row.loss_mask.sum()))
+            counters.update(rows=1, tokens=len(row.input_ids))
+            if row.loss_mask is None:
+                counters["bytes"] += row.num_bytes
+            else:
+                counters["targets"] += int(row.loss_mask.sum())
     return dict(counters)
+
+
+def _document_rows(source: Any, tokenizer: Tokenizer, _max_tokens: int | None) -> Iterator[TokenRow]:
+    return tokenize_documents(read_documents(source), tokenizer=tokenizer)
+
+
+def _example_rows(source: Any, tokenizer: Tokenizer, max_tokens: int | None) -> Iterator[TokenRow | Refused]:
+    for example in read_examples(source):
+        yield tokenize_example(example, tokenizer=tokenizer, max_tokens=max_tokens)
