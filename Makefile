@@ -36,7 +36,7 @@ run: $(VENV)/.run  ## the quickstart: Python's standard library to a trained, ex
 
 test: $(VENV)/.dev  ## the whole test suite, fast and slow (ARGS="-m 'not slow'" for the fast layer)
 	@echo "headrace: running the tests, fast and slow (at most 15 minutes on 2 cores)"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -m "not soak" $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy and the import directions
 	@echo "headrace: ruff check";    $(BIN)/python -m ruff check .
@@ -47,8 +47,9 @@ lint: $(VENV)/.dev  ## ruff, mypy and the import directions
 bench: $(VENV)/.dev  ## every measurement under benchmarks/, each against a named peer or limit
 	@for file in benchmarks/bench_*.py; do echo "headrace: $$file"; $(BIN)/python "$$file" $(ARGS); done
 
-soak: $(VENV)/.dev  ## kill the quickstart at COUNT random moments and compare the result, byte for byte
-	@echo "headrace: $(COUNT) kills across the quickstart (about a minute each)"
+soak: $(VENV)/.dev  ## the tutorial from top to bottom; then COUNT kills across the quickstart, compared byte for byte
+	@echo "headrace: the tests that take minutes"; $(BIN)/python -m pytest -m soak
+	@echo "headrace: $(COUNT) kills across the quickstart (about half a minute each)"
 	@$(BIN)/python benchmarks/soak.py --count $(COUNT) $(ARGS)
 
 clean:  ## remove .venv and every tool's cache (the store, .headrace, stays)

@@ -181,7 +181,11 @@ def _first_page(server: subprocess.Popen[bytes], log: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[] if page.name == "README.md" else pytest.mark.soak) for page in PAGES],
+    ids=lambda page: page.name,
+)
 def test_a_page_runs_from_top_to_bottom(page, tmp_path):
     """In an empty folder, as a reader would: each file is written, each command is typed, in order."""
     for step in steps(page):

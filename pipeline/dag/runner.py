@@ -138,8 +138,9 @@ class Runner:
             return
         running.discard(node)
         if isinstance(result, HeadraceError):
-            outcome.failed[node] = result
-            self._listener(NodeFailed(node, result))
+            first_cause = self._given_up or result  # a node that was given up knows no more than that
+            outcome.failed[node] = first_cause
+            self._listener(NodeFailed(node, first_cause))
             return
         outcome.artifacts[node] = result
         (outcome.built if built else outcome.reused).append(node)
