@@ -127,8 +127,8 @@ def _stored_recipe(override: str) -> str:
 def _gather_stages(content: Any, name: str) -> None:
     """Put the nodes' schemas into one default: Hydra merges each default into the whole, quadratic in their number."""
     kinds = {stage.name: stage for stage in STAGES}
-    defaults = content.get("defaults") if isinstance(content, DictConfig) else None
-    found = [STAGE_DEFAULT.fullmatch(each) if isinstance(each, str) else None for each in defaults or []]
+    defaults: Any = (content.get("defaults") if isinstance(content, DictConfig) else None) or []
+    found = [STAGE_DEFAULT.fullmatch(each) if isinstance(each, str) else None for each in defaults]
     nodes = {match["node"]: kinds[match["stage"]] for match in found if match and match["stage"] in kinds}
     if not nodes:
         return
