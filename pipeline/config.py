@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from model.config import CONFIGS
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError, close_match
-from pipeline.recipe import PipelineConfig, check_resources
+from pipeline.recipe import PipelineConfig, check_not_empty, check_resources
 from pipeline.schema import members, recipe_names, unknown_in_schema
 from pipeline.stages import STAGES
 
@@ -67,6 +67,7 @@ def compose_recipe(overrides: Sequence[str] = ()) -> Composed:
     _refuse_unknown_keys(composed)
     config: Any = _translated(OmegaConf.to_object, composed)
     assert isinstance(config, PipelineConfig)
+    check_not_empty(config, recipe)
     check_resources(config)
     return Composed(config, recipe, OmegaConf.to_yaml(composed), tuple(overrides))
 

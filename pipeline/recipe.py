@@ -32,6 +32,17 @@ class PipelineConfig:
         return self.resources.get(node, Resources()).over(default)
 
 
+def check_not_empty(config: PipelineConfig, recipe: str) -> None:
+    """Raises ConfigError for a recipe without a node: an empty file, or one without its defaults list."""
+    if not config.stages:
+        raise ConfigError(
+            "the recipe declares no node",
+            where=f"recipe={recipe}",
+            allowed="at least one node under stages, its stage named in the defaults list",
+            do="see docs/tutorial.md for a whole recipe, or start from a copy of quickstart",
+        )
+
+
 def check_resources(config: PipelineConfig) -> None:
     """Find resources of nodes that do not exist, and resources that cannot work for their node.
 

@@ -188,3 +188,9 @@ def test_a_recipe_composes_alike_by_name_and_as_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     overrides = ["stages.base.num_steps=161", "model@stages.base.model=gpt2_tiny"]
     assert compose_recipe(["recipe=copy.yaml", *overrides]).yaml == compose_recipe(overrides).yaml
+
+
+@pytest.mark.parametrize("text", ["", "\n", "store: elsewhere\n"])
+def test_a_recipe_without_a_node_is_refused(refused, tmp_path, text):
+    (tmp_path / "empty.yaml").write_text(text)
+    assert refused("recipe=empty.yaml").what == "the recipe declares no node"
