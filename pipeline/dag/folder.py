@@ -164,8 +164,7 @@ class Folder:
         """
         if self.is_local:
             return Path(self.path)
-        cache = Path(os.environ.get("HEADRACE_CACHE", Path.home() / ".cache" / "headrace"))
-        root = cache / hashlib.sha256(self.url.encode()).hexdigest()[:24]
+        root = machine_cache() / hashlib.sha256(self.url.encode()).hexdigest()[:24]
         for entry in self.files():
             copy = root / entry.name
             if copy.exists() and copy.stat().st_size == entry.size:
@@ -179,6 +178,11 @@ class Folder:
     def at(self, name: str) -> str:
         """The path of `name` on this folder's filesystem."""
         return f"{self.path}/{name}"
+
+
+def machine_cache() -> Path:
+    """Where this machine keeps what belongs to remote stores: copies, digests, logs."""
+    return Path(os.environ.get("HEADRACE_CACHE", Path.home() / ".cache" / "headrace"))
 
 
 def open_folder(url: str) -> Folder:

@@ -1,6 +1,5 @@
 """The plan: what would run, what is reused, and which field made the difference. It runs nothing."""
 
-import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import Any
 
 from pipeline.dag.events import PlannedNode, Status
 from pipeline.dag.fingerprint import DigestMemory, content_digest, differences, fingerprint, payload
+from pipeline.dag.folder import machine_cache
 from pipeline.dag.graph import Edge, Graph
 from pipeline.dag.store import Artifact, Manifest, Store
 from pipeline.errors import ConfigError, InputDataError, close_match
@@ -223,4 +223,4 @@ def _memory_path(store: Store) -> Path:
     """Digests are remembered beside a local store, or in the machine's cache for a remote one."""
     if store.root.is_local:
         return Path(store.root.path) / "cache" / "digests.sqlite"
-    return Path(os.environ.get("HEADRACE_CACHE", Path.home() / ".cache" / "headrace")) / "digests.sqlite"
+    return machine_cache() / "digests.sqlite"

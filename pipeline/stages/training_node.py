@@ -10,11 +10,10 @@ from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Input, Problem, StageContext, StageResult
 from pipeline.dag.store import Manifest
 from pipeline.errors import ConfigError
+from pipeline.stages.sharding import ARROW
 from pipeline.training.config import TrainingConfig, split_batch, zero_stage_of
 from pipeline.training.memory import memory_of_rank
 from pipeline.training.placement import settled
-
-ARROW = ".arrow"
 
 
 def training_config(settings: TrainingConfig) -> TrainingConfig:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import signal
 import sys
 import threading
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 from pipeline.dag.events import Event, NodeReused, RunFinished, RunStarted
 from pipeline.dag.facts import code_commit
+from pipeline.dag.folder import machine_cache
 from pipeline.dag.plan import Plan
 from pipeline.errors import HeadraceError, StageFailedError
 from pipeline.report import Report, open_report, quiet
@@ -232,7 +232,7 @@ def log_folder(session: Session) -> Path:
     """Logs lie beside a local store, or in the machine's cache for a remote one."""
     if session.store_path:
         return session.store_path / "logs"
-    return Path(os.environ.get("HEADRACE_CACHE", Path.home() / ".cache" / "headrace")) / "logs"
+    return machine_cache() / "logs"
 
 
 def interrupt_on_termination() -> None:
