@@ -16,6 +16,7 @@ from pipeline.dag.resources import Resources
 from pipeline.errors import StageFailedError
 
 WAIT_SECONDS = 0.25
+END_SECONDS = 10.0
 
 
 class Mailbox:
@@ -100,17 +101,18 @@ class RayMap:
         )
         waiting = deque(items)
         running: dict[Any, str] = {}
-        while (waiting or running) and not self.stop.is_set():
-            while waiting and len(running) < self._most_in_flight(num_cpus):
-                name = waiting.popleft()
-                running[task.remote(function, items[name], records, _record_name(name))] = name
-            finished, _ = ray.wait(list(running), num_returns=1, timeout=WAIT_SECONDS)
-            for reference in finished:
-                name = running.pop(reference)
-                yield name, self._result(reference, name)
+        try:
+            while (waiting or running) and not self.stop.is_set():
+                while waiting and len(running) < self._most_in_flight(num_cpus):
+                    name = waiting.popleft()
+                    running[task.remote(function, items[name], records, _record_name(name))] = name
+                finished, _ = ray.wait(list(running), num_returns=1, timeout=WAIT_SECONDS)
+                for reference in finished:
+                    name = running.pop(reference)
+                    yield name, self._result(reference, name)
+        finally:
+            _end(list(running))
         if self.stop.is_set():
-            for reference in running:
-                ray.cancel(reference, force=True)
             raise StageFailedError("given up, since the run is ending", where=self.node)
 
     def _most_in_flight(self, num_cpus: float) -> int:
@@ -155,6 +157,14 @@ def _run_item(
     result = function(*item)
     records.write_json(record_name, result)
     return result
+
+
+def _end(references: list[Any]) -> None:
+    """Stop these tasks and see them gone: one that outlived its node would write where the next run writes."""
+    for reference in references:
+        ray.cancel(reference, force=True)
+    if references:
+        ray.wait(references, num_returns=len(references), timeout=END_SECONDS, fetch_local=False)
 
 
 def _record_name(name: str) -> str:
