@@ -12,7 +12,7 @@ from torch import nn
 from data.batches import Batch
 from pipeline.dag.resources import Resources
 from pipeline.training.config import BatchSplit, Precision, TrainingConfig, zero_stage_of
-from pipeline.training.optimizer import build_optimizer, set_learning_rate
+from pipeline.training.optimizer import build_optimizer, clip_gradients, set_learning_rate
 from pipeline.training.runtime import import_deepspeed
 
 WEIGHTS_STAGE = 3
@@ -108,12 +108,9 @@ class Engine:
             return StepOutcome(
                 float(self.deepspeed.get_global_grad_norm()), self.deepspeed.was_step_applied()
             )
-        parameters = list(self.objective.parameters())
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = clip_gradients(self.objective.parameters(), max_norm=self._max_grad_norm)
         if not torch.isfinite(norm):
             return StepOutcome(float(norm), applied=False)
-        if self._max_grad_norm:
-            nn.utils.clip_grads_with_norm_(parameters, self._max_grad_norm, norm)
         self.deepspeed.step()
         return StepOutcome(float(norm), applied=True)
 
