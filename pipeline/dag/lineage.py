@@ -1,8 +1,10 @@
 """Between a graph and a manifest: the inputs that a node gets, and the descriptor of what it made of them."""
 
 from collections.abc import Container, Mapping
+from dataclasses import asdict
 from typing import Any
 
+from pipeline.dag.forecast import WORK, Work
 from pipeline.dag.graph import Graph
 from pipeline.dag.stage import Input, Stage, StageContext, StageResult
 from pipeline.dag.store import Artifact, Manifest, ManifestFile
@@ -40,6 +42,9 @@ def describe(
 ) -> Manifest:
     """The manifest of what `stage` has just written under `context.output`."""
     output = context.output
+    manifests = {name: [each.manifest for each in given] for name, given in context.inputs.items()}
+    num_bytes = sum(each.manifest.num_bytes(each.part) for given in context.inputs.values() for each in given)
+    work = Work.of(stage.estimate(manifests, context.resources), num_bytes)
     return Manifest(
         stage=stage.name,
         key=context.key,
@@ -50,7 +55,7 @@ def describe(
         files=[ManifestFile(entry.name, entry.size, output.digest(entry.name)) for entry in output.files()],
         counters=result.counters,
         metrics=result.metrics,
-        facts=facts,
+        facts=facts | {WORK: asdict(work)},
     )
 
 

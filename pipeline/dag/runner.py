@@ -41,6 +41,8 @@ class Outcome:
     built: list[str] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
     failed: dict[str, HeadraceError] = field(default_factory=dict)
+    is_interrupted: bool = False
+    "By the user: nodes that ran were given up, and their finished work stays."
 
 
 class Runner:
@@ -72,11 +74,7 @@ class Runner:
         self._mailbox: Any = None
 
     def run(self, plan: Plan) -> Outcome:
-        """Build what the plan lacks. A failed node stops new ones; those that run are let finish.
-
-        Raises:
-            KeyboardInterrupt: the user interrupted; running nodes were given up, their finished work stays.
-        """
+        """Build what the plan lacks. A failed node stops new ones; those that run are let finish."""
         self._mailbox = new_mailbox()
         outcome = Outcome()
         settled: queue.Queue[tuple[str, Artifact | HeadraceError, bool]] = queue.Queue()
@@ -101,7 +99,8 @@ class Runner:
             )
             for node in running:
                 self._listener(NodeFailed(node, interruption, interrupted=True))
-            raise
+            outcome.is_interrupted = True
+            return outcome
         self._stop.set()
         if not self._given_up:
             self._pass_events_on()
@@ -186,13 +185,14 @@ class Runner:
     ) -> Artifact:
         stage = self._graph.stages[node]
         started_at = time.time()
+        is_resumed = bool(self._store.work_folder(stage.name, key).files())
         context = self._context(node, key, artifacts)
         params = {"stage": stage.name} | canonical(stage.identity())
         self._listener(NodeStarted(node, stage.name, key, params, input_tags(context)))
         result = stage.run(context)
         if self._stop.is_set():
             raise StageFailedError("given up, since the run is ending", where=node)
-        now = facts.gather(self._run_id, started_at, canonical(context.resources))
+        now = facts.gather(self._run_id, started_at, canonical(context.resources)) | {"resumed": is_resumed}
         manifest = describe(stage, context, identity, result, facts=now, pinned=self._planner.pins)
         if not lock.still_held():
             raise StageFailedError(

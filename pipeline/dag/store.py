@@ -4,6 +4,7 @@ artifacts/<stage>/<key>/    one artifact and its manifest.json
 work/<stage>/<key>/         an unfinished one: output/, scratch/, done/; resumable
 locks/<stage>/<key>/        claims of the runs that build it
 recipes/<recipe>/<node>     the artifact that a recipe's node last had
+built/<stage>.json          the artifact that a stage last built, for any recipe
 runs/<run>.json             what a run reached
 """
 
@@ -59,6 +60,12 @@ class Manifest:
         return content_digest(
             (name[len(prefix) :], sha256) for name, sha256 in files if name.startswith(prefix)
         )
+
+    def num_bytes(self, part: str) -> int:
+        """Size of the content below a top-level folder, or of all of it."""
+        prefix = f"{part}/" if part else ""
+        files = (file for file in self.files if not file.name.startswith(LOGS))
+        return sum(file.size for file in files if file.name.startswith(prefix))
 
     def parts(self) -> list[str]:
         """The top-level folders of the artifact."""
@@ -143,6 +150,7 @@ class Store:
         )
         target.delete()
         work.write_json(MANIFEST, manifest.to_json())
+        self.root.write_json(f"built/{manifest.stage}.json", {"stage": manifest.stage, "key": manifest.key})
         return self._move(manifest)
 
     def recover(self, stage: str, key: str) -> Artifact | None:
@@ -166,15 +174,22 @@ class Store:
 
     def last_of(self, recipe: str, node: str) -> tuple[str, str] | None:
         """(stage, key) of the artifact that a recipe's node last had."""
-        try:
-            content = self.root.read_json(f"recipes/{recipe}/{node}.json")
-        except FileNotFoundError:
-            return None
-        return content["stage"], content["key"]
+        return self._pointer(f"recipes/{recipe}/{node}.json")
 
     def note_last(self, recipe: str, node: str, stage: str, key: str) -> None:
         if self.last_of(recipe, node) != (stage, key):
             self.root.write_json(f"recipes/{recipe}/{node}.json", {"stage": stage, "key": key})
+
+    def last_built(self, stage: str) -> tuple[str, str] | None:
+        """(stage, key) of the artifact that a stage last built."""
+        return self._pointer(f"built/{stage}.json")
+
+    def _pointer(self, name: str) -> tuple[str, str] | None:
+        try:
+            content = self.root.read_json(name)
+        except FileNotFoundError:
+            return None
+        return content["stage"], content["key"]
 
     def check_writable(self) -> None:
         """Raises ConfigError where nothing can be written: found before anything is started."""

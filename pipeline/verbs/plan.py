@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.dag.events import Status
+from pipeline.dag.forecast import forecast
 from pipeline.dag.plan import NodePlan, Plan
 from pipeline.report import numbers
 from pipeline.verbs.session import (
@@ -33,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     session = open_session(arguments)
     plan = session.planner.plan(arguments.nodes)
-    rows = [_facts(session, plan, each) for each in plan.nodes]
+    seconds = forecast(session.planner, plan, session.config.resources_of)
+    rows = [_facts(session, plan, each, seconds.get(each.node)) for each in plan.nodes]
     if arguments.json:
         sys.stdout.write(json.dumps({"recipe": session.recipe, "nodes": rows}, indent=2) + "\n")
     else:
@@ -41,7 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _facts(session: Session, plan: Plan, each: NodePlan) -> dict[str, Any]:
+def _facts(session: Session, plan: Plan, each: NodePlan, seconds: float | None) -> dict[str, Any]:
     resources = session.config.resources_of(each.node)
     known = session.planner.known_inputs(each.node, plan)
     needed = each.status in (Status.RUN, Status.WAIT)
@@ -52,15 +54,8 @@ def _facts(session: Session, plan: Plan, each: NodePlan) -> dict[str, Any]:
         "key": each.key or None,
         "reasons": each.reasons,
         "estimate": session.graph.stages[each.node].estimate(known, resources) if needed else {},
-        "last_seconds": _last_seconds(session, each.node) if needed else None,
+        "seconds": seconds,
     }
-
-
-def _last_seconds(session: Session, node: str) -> float | None:
-    """How long the node took when this recipe last built it."""
-    last = session.store.last_of(session.recipe, node)
-    artifact = session.store.find(*last) if last else None
-    return artifact.manifest.facts.get("seconds") if artifact else None
 
 
 def _print(session: Session, plan: Plan, rows: list[dict[str, Any]]) -> None:
@@ -79,7 +74,7 @@ def _print(session: Session, plan: Plan, rows: list[dict[str, Any]]) -> None:
     counts = {status: sum(each.status is status for each in plan.nodes) for status in Status}
     reused = counts[Status.REUSE] + counts[Status.PINNED]
     ahead = f"{counts[Status.RUN]} to run, {counts[Status.WAIT]} after them, {reused} reused"
-    console.print(f"\n{session.recipe}: {ahead}; store {session.store.url}", soft_wrap=True)
+    console.print(f"\n{session.recipe}: {ahead}{_in_all(rows)}; store {session.store.url}", soft_wrap=True)
 
 
 def _takes(row: dict[str, Any]) -> str:
@@ -90,9 +85,21 @@ def _takes(row: dict[str, Any]) -> str:
     ]
     if "bytes" in estimate:
         words.append(numbers.size(estimate["bytes"]))
-    if row["last_seconds"]:
-        words.append(f"took {numbers.duration(row['last_seconds'])} last time")
+    if row["seconds"] is not None:
+        words.append(f"about {numbers.duration(row['seconds'])}")
     return ", ".join(words)
+
+
+def _in_all(rows: list[dict[str, Any]]) -> str:
+    """The time of all nodes one after the other, as far as the store has seen their like."""
+    ahead = [row for row in rows if row["status"] in (Status.RUN.value, Status.WAIT.value)]
+    known = [row["seconds"] for row in ahead if row["seconds"] is not None]
+    if not known:
+        return ""
+    unknown = len(ahead) - len(known)
+    return f", about {numbers.duration(sum(known))}" + (
+        f" and {unknown} of unknown length" if unknown else ""
+    )
 
 
 def _training(row: dict[str, Any]) -> str:

@@ -98,7 +98,7 @@ class Execution:
         outcome = None
         try:
             outcome = self._on_cluster()
-            status = "FAILED" if outcome.failed or self.lost else "FINISHED"
+            status = _status(outcome, self.lost)
         except KeyboardInterrupt:
             status = "KILLED"
         finally:
@@ -151,8 +151,7 @@ class Execution:
 
     def _finish(self, outcome: Any, status: Status) -> None:
         built, reused, failed = _counts(outcome)
-        if outcome:
-            self._note_run(outcome, status)
+        self._note_run(outcome, status)
         self.report.show(RunFinished(status, time.time() - self.began_at, built, reused, failed))
         self.tracker.finish_run(
             status,
@@ -165,8 +164,9 @@ class Execution:
         """What this run reached: garbage collection keeps it, and `show` finds it."""
         nodes = {
             node: {"stage": artifact.manifest.stage, "key": artifact.manifest.key}
-            for node, artifact in outcome.artifacts.items()
+            for node, artifact in (outcome.artifacts.items() if outcome else ())
         }
+        failed = {node: error.what for node, error in outcome.failed.items()} if outcome else {}
         content = {
             "recipe": self.session.recipe,
             "status": status,
@@ -174,7 +174,7 @@ class Execution:
             "seconds": round(time.time() - self.began_at, 3),
             "code_commit": code_commit(),
             "log": str(self.log_path),
-            "failed": {node: error.what for node, error in outcome.failed.items()},
+            "failed": failed,
             "nodes": nodes,
             "yaml": self.session.yaml,
         }
@@ -222,6 +222,12 @@ def _nothing_to_do(session: Session, plan: Plan, *, as_json: bool) -> int:
     report.show(RunFinished("FINISHED", 0.0, 0, len(plan.nodes), 0))
     report.close()
     return 0
+
+
+def _status(outcome: Any, lost: HeadraceError | None) -> Status:
+    if outcome.is_interrupted:
+        return "KILLED"
+    return "FAILED" if outcome.failed or lost else "FINISHED"
 
 
 def _counts(outcome: Any) -> tuple[int, int, int]:

@@ -86,6 +86,8 @@ class SearchRun:
             tracking_uri=self.log.tracker.uri,
         )
         outcome = self._runner.run(plan)
+        if outcome.is_interrupted:
+            raise KeyboardInterrupt
         self.errors += [error for error in outcome.failed.values() if error not in self.errors]
         return None if self.errors else outcome.artifacts
 

@@ -151,8 +151,9 @@ class TinyStore:
             map=serial_map,
         )
         Path(context.output.path).mkdir(parents=True, exist_ok=True)
+        started_at = time.time()
         result = run_stage(stage, context)
-        now = facts.gather("20260101-000000-1", time.time(), {})
+        now = facts.gather("20260101-000000-1", started_at, {})
         return planner.store.commit(describe(stage, context, identity, result, facts=now, pinned=()))
 
 

@@ -69,6 +69,9 @@ class Join(Stage):
 class Toy:
     """Stages on a store, and a builder that runs nodes in this process."""
 
+    seconds = 2.0
+    "What every node says it took."
+
     def __init__(self, folder: Path) -> None:
         self.file = folder / "lines.txt"
         self.file.write_text("one\ntwo\n")
@@ -108,7 +111,8 @@ class Toy:
             map=None,
         )
         result = stage.run(context)
-        artifact = self.store.commit(describe(stage, context, identity, result, facts={}, pinned=()))
+        facts = {"seconds": self.seconds}
+        artifact = self.store.commit(describe(stage, context, identity, result, facts=facts, pinned=()))
         self.store.note_last("toy", node, stage.name, key)
         return artifact
 

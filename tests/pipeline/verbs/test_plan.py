@@ -19,7 +19,6 @@ def test_a_changed_rule_says_which_and_what_waits_for_it(look):
     assert nodes["corpus"]["status"] == "reuse"
     assert nodes["clean"]["reasons"] == ["rules.min_words: 3 → 5"]
     assert nodes["dedup"]["status"] == "wait"
-    assert nodes["clean"]["last_seconds"] is not None
     assert "rules.min_words: 3 → 5" in look("plan", "stages.clean.rules.min_words=5").out
 
 
@@ -39,6 +38,22 @@ def test_training_is_estimated_beforehand(look):
     assert base["estimate"]["tokens"] == 7 * 64
     assert base["estimate"]["GiB total"] > 0
     assert "GiB per rank" in look("plan", "base", "stages.base.num_steps=7").out
+
+
+def test_time_is_foretold_from_what_the_store_has_seen(look):
+    def seconds(*overrides):
+        return {node["node"]: node["seconds"] for node in look("plan", "--json", *overrides).json["nodes"]}
+
+    assert set(seconds().values()) == {None}  # nothing to build, nothing to wait for
+    once, thrice = seconds("stages.base.num_steps=7")["base"], seconds("stages.base.num_steps=21")["base"]
+    assert thrice == pytest.approx(3 * once)
+    changed = seconds("stages.clean.rules.min_words=5")
+    assert all(changed[node] is not None for node in changed if node != "corpus")  # to the end of the graph
+    assert (
+        "2 to run" in (said := look("plan", "base", "stages.base.num_steps=7", "stages.base.seed=3").out)
+        or said
+    )
+    assert ", about " in said
 
 
 def test_a_pin_stands_in_for_a_node(look):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest
 from pipeline.tracking.config import TrackingConfig, tracking_uri
 from pipeline.tracking.server import open_client
 
+COMMAND = [sys.executable, "-m", "pipeline"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+
 
 def headrace_process(folder, *argv):
-    command = [sys.executable, "-m", "pipeline", *argv]
-    path = {"PYTHONPATH": str(Path(__file__).parents[3])}
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, **path}
+        [*COMMAND, *argv], cwd=folder, capture_output=True, text=True, check=False, env=ENVIRONMENT
     )
 
 
@@ -64,6 +66,29 @@ def test_a_run_from_nothing_to_tokens_and_again(make_tiny, headrace, tmp_path):
     serial = {node: each.manifest.digest for node, each in tiny.build(["tokens"]).items()}
     fresh = make_tiny().build(["tokens"])
     assert serial == {node: each.manifest.digest for node, each in fresh.items()}, "Ray and one process agree"
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_ends_with_130_and_is_on_record(make_tiny, headrace, tmp_path):
+    tiny = make_tiny()
+    built = tiny.build(["tokens"])
+    command = [*COMMAND, "run", "base", "stages.base.num_steps=100000", *tiny.overrides]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
+    ) as process:
+        for line in process.stdout:
+            if "steps" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stdout.read()
+    assert process.returncode == 130, rest
+    assert "Traceback" not in rest
+    (record,) = (Path(tiny.url) / "runs").glob("*.json")
+    facts = headrace("show", record.stem, "--json", *tiny.overrides).json
+    assert facts["status"] == "KILLED"
+    assert {node: each["key"] for node, each in facts["nodes"].items()} == {
+        node: artifact.manifest.key for node, artifact in built.items()
+    }
 
 
 @pytest.mark.slow
