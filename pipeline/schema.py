@@ -17,13 +17,13 @@ def recipe_names() -> list[str]:
     return members("recipe")
 
 
-def members(group: str) -> list[str]:
-    """What a group offers, in the current folder's conf and in ours."""
+def members(group: str, *, own: bool = True) -> list[str]:
+    """What a group offers, in the current folder's conf (`own`) and in ours."""
     import conf
 
     if group == "stage":
         return [stage.name for stage in STAGES]
-    folders = [Path("conf") / group, Path(str(conf.__file__)).parent / group]
+    folders = [Path(str(conf.__file__)).parent / group, *([Path("conf") / group] if own else [])]
     return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
 
 

@@ -132,10 +132,22 @@ def test_a_recipe_is_found_by_path_and_in_the_current_folder(tmp_path):
         OWN.replace("stages.own", "stages.other").replace("own:", "other:")
     )
     assert list(compose_recipe(["recipe=mine"]).config.stages) == ["own"]
+    assert compose_recipe(["recipe=mine"]).recipe == "mine"
+    assert compose_recipe(["recipe=mine"]).yaml == compose_recipe(["recipe=conf/recipe/mine.yaml"]).yaml
     by_path = compose_recipe([f"recipe={tmp_path}/elsewhere.yaml"])
     assert list(by_path.config.stages) == ["other"]
     assert by_path.recipe == "elsewhere"
     assert "quickstart" in compose_recipe().recipe
+
+
+def test_a_recipe_of_ones_own_may_begin_from_another(tmp_path):
+    (tmp_path / "conf/recipe").mkdir(parents=True)
+    (tmp_path / "conf/recipe/mine.yaml").write_text(OWN)
+    more = OWN.replace("own: {paths: [x]}", "more: {inputs: {documents: own}}")
+    more = more.replace("/stage/ingest@stages.own", "mine\n  - /stage/clean@stages.more")
+    (tmp_path / "conf/recipe/more.yaml").write_text(more)
+    composed = compose_recipe(["recipe=more"])
+    assert (list(composed.config.stages), composed.recipe) == (["own", "more"], "more")
 
 
 def test_two_recipe_files_of_one_name_are_not_mixed_up(tmp_path):
