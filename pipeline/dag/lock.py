@@ -6,48 +6,19 @@ all it sees, and the lowest ticket builds. A claim whose holder is gone (its pro
 heartbeat has stood still as seen by our own clock) is removed, so a killed run blocks nobody for long.
 """
 
-import os
-import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
-import psutil
-
 from pipeline.dag.folder import Folder
+from pipeline.dag.process import ProcessId
 
 HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 30.0
 POLL_SECONDS = 0.25
-
-
-def process_identity() -> dict[str, Any]:
-    """Who we are, so that another process on the same host can tell whether we still run."""
-    return {"host": _host(), "pid": os.getpid(), "process_started_at": psutil.Process().create_time()}
-
-
-def is_gone(identity: dict[str, Any]) -> bool:
-    """Whether a process of this host has ended; False when it runs elsewhere and nothing can be said."""
-    if identity["host"] != _host():
-        return False
-    with suppress(psutil.Error):
-        process = psutil.Process(identity["pid"])
-        same = abs(process.create_time() - identity["process_started_at"]) < 1
-        return not same or process.status() == psutil.STATUS_ZOMBIE
-    return True
-
-
-def _host() -> str:
-    """The machine since its last boot and, in a container, the container: pids mean something only there."""
-    names = [socket.gethostname()]
-    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
-        with suppress(OSError):
-            names.append(Path(path).read_text().strip() if "boot_id" in path else str(Path(path).readlink()))
-    return " ".join(names)
 
 
 class Lock:
@@ -60,14 +31,15 @@ class Lock:
     def __init__(self, claims: Folder) -> None:
         self._claims = claims
         self._name = f"{uuid.uuid4().hex}.json"
+        self._process = str(ProcessId.current())
         self._ticket = 0
         self._beat = 0
         self._released = threading.Event()
         self._seen: dict[str, tuple[Any, float]] = {}
 
     @contextmanager
-    def held(self, on_wait: Any = None) -> Iterator[None]:
-        """Hold the lock for the block; `on_wait(identity)` is told once when another run has it."""
+    def held(self, on_wait: Callable[[ProcessId], None] | None = None) -> Iterator[None]:
+        """Hold the lock for the block; `on_wait(process)` is told once when another run has it."""
         self._draw_ticket()
         heart = threading.Thread(target=self._keep_beating, daemon=True)
         heart.start()
@@ -89,11 +61,11 @@ class Lock:
         self._ticket = 1 + max((claim["ticket"] for claim in self._others().values()), default=0)
         self._write(choosing=False)
 
-    def _wait_for_turn(self, on_wait: Any) -> None:
+    def _wait_for_turn(self, on_wait: Callable[[ProcessId], None] | None) -> None:
         told = False
         while ahead := self._ahead_of_us():
             if on_wait and not told:
-                on_wait(ahead)
+                on_wait(ProcessId.parse(ahead["process"]))
                 told = True
             time.sleep(POLL_SECONDS)
 
@@ -117,7 +89,7 @@ class Lock:
         return found
 
     def _is_dead(self, name: str, claim: dict[str, Any]) -> bool:
-        if is_gone(claim):
+        if ProcessId.parse(claim["process"]).is_gone():
             return True
         beat, since = self._seen.get(name, (None, 0.0))
         if claim["beat"] != beat:
@@ -134,5 +106,5 @@ class Lock:
 
     def _write(self, *, choosing: bool) -> None:
         self._beat += 1
-        claim = {"ticket": self._ticket, "choosing": choosing, "beat": self._beat} | process_identity()
+        claim = {"ticket": self._ticket, "choosing": choosing, "beat": self._beat, "process": self._process}
         self._claims.write_json(self._name, claim)

@@ -24,6 +24,7 @@ from pipeline.dag.fingerprint import canonical, fingerprint
 from pipeline.dag.lineage import describe, gather_inputs, input_tags
 from pipeline.dag.lock import Lock
 from pipeline.dag.plan import Plan, Planner
+from pipeline.dag.process import ProcessId
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import StageContext
 from pipeline.dag.store import Artifact
@@ -246,10 +247,9 @@ class Runner:
             self._store.note_last(self._planner.recipe, node, manifest.stage, manifest.key)
         return artifact
 
-    def _tell_waiting(self, node: str, holder: Mapping[str, Any]) -> None:
-        host = str(holder["host"]).partition(" ")[0]
+    def _tell_waiting(self, node: str, holder: ProcessId) -> None:
         self._listener(
-            NodeNote(node, f"waits: another run (process {holder['pid']} on {host}) is building it")
+            NodeNote(node, f"waits: another run (process {holder.pid} on {holder.host}) is building it")
         )
 
     def _pass_events_on(self) -> None:

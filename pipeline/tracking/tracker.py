@@ -8,9 +8,9 @@ import uuid
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.dag.process import ProcessId
 from pipeline.tracking.config import TrackingConfig, tracking_uri
 from pipeline.tracking.delivery import Delivery, Destination
-from pipeline.tracking.process import this_process
 from pipeline.tracking.spool import Spool
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -37,7 +37,7 @@ class Tracker:
             ConfigError: there is no tracking URI and no local store to put a database into.
         """
         self.uri = tracking_uri(config, store_path=store_path)
-        self._process = this_process()
+        self._process = str(ProcessId.current())
         self._spool = Spool.create(spool, uri=self.uri)
         destination = Destination(self.uri, config.registry_uri, config.experiment, store_path)
         self._delivery = Delivery(self._spool, destination)

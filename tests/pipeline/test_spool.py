@@ -9,7 +9,6 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.tracking.config import TrackingConfig, tracking_uri
-from pipeline.tracking.process import is_gone, this_process
 from pipeline.tracking.server import create_database, open_client
 from pipeline.tracking.spool import Spool
 
@@ -31,16 +30,6 @@ def test_a_remote_store_needs_a_tracking_uri():
     with pytest.raises(ConfigError) as caught:
         tracking_uri(TrackingConfig(), store_path=None)
     assert caught.value.where == "tracking.uri"
-
-
-def test_a_process_is_gone_when_it_ended_or_its_id_was_given_away():
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    host, pid, started_at = this_process().split()
-    assert not is_gone(this_process())
-    assert is_gone(f"{host} {ended.pid} {started_at}")
-    assert is_gone(f"{host} {pid} {float(started_at) - 1000:.2f}")
-    assert not is_gone(f"elsewhere {ended.pid} {started_at}")
 
 
 def test_a_spool_of_a_living_process_is_left_alone(tmp_path):

@@ -6,7 +6,8 @@ import time
 
 from pipeline.dag import lock as lock_module
 from pipeline.dag.folder import open_folder
-from pipeline.dag.lock import Lock, is_gone, process_identity
+from pipeline.dag.lock import Lock
+from pipeline.dag.process import ProcessId
 
 
 def test_many_threads_never_hold_it_together(tmp_path):
@@ -48,14 +49,14 @@ def test_a_killed_holder_blocks_nobody_for_long(tmp_path):
     with Lock(open_folder(str(tmp_path))).held(on_wait=waited_for.append):
         assert time.monotonic() - began < 10
     holder.join()
-    assert waited_for[0]["pid"] == holder.pid
+    assert waited_for[0].pid == holder.pid
 
 
 def test_a_silent_holder_on_another_host_is_given_up_by_our_own_clock(tmp_path, monkeypatch):
     claims = open_folder(str(tmp_path))
     claims.write_json(
         "other.json",
-        {"ticket": 1, "choosing": False, "beat": 1, "host": "elsewhere", "pid": 1, "process_started_at": 0},
+        {"ticket": 1, "choosing": False, "beat": 1, "process": "elsewhere 1 0.00"},
     )
     monkeypatch.setattr(lock_module, "DEAD_AFTER_SECONDS", 0.6)
     began = time.monotonic()
@@ -66,7 +67,7 @@ def test_a_silent_holder_on_another_host_is_given_up_by_our_own_clock(tmp_path, 
 def test_a_beating_holder_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(lock_module, "DEAD_AFTER_SECONDS", 0.6)
     monkeypatch.setattr(lock_module, "HEARTBEAT_SECONDS", 0.1)
-    monkeypatch.setattr(lock_module, "is_gone", lambda _: False)
+    monkeypatch.setattr(ProcessId, "is_gone", lambda _: False)
     order = []
 
     def first():
@@ -83,9 +84,3 @@ def test_a_beating_holder_is_waited_for(tmp_path, monkeypatch):
         order.append("second")
     thread.join()
     assert order == ["first", "second"]
-
-
-def test_the_own_process_is_alive_and_a_reused_pid_is_not_taken_for_it():
-    identity = process_identity()
-    assert not is_gone(identity)
-    assert is_gone(identity | {"process_started_at": identity["process_started_at"] - 100})
