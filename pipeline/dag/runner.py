@@ -54,7 +54,7 @@ class Runner:
         resources: the resources of a node, by its name.
         listener: told every event, from several threads.
         run_id: this run's name in manifests.
-        tracking_uri: where MLflow keeps runs and models.
+        tracking_uri, registry_uri: where MLflow keeps runs, and models where that is another place.
     """
 
     def __init__(
@@ -65,10 +65,11 @@ class Runner:
         listener: Callable[[Event], None],
         run_id: str,
         tracking_uri: str = "",
+        registry_uri: str = "",
     ) -> None:
         self._planner, self._graph, self._store = planner, planner.graph, planner.store
         self._resources, self._listener = resources, listener
-        self._run_id, self._tracking_uri = run_id, tracking_uri
+        self._run_id, self._tracking_uri, self._registry_uri = run_id, tracking_uri, registry_uri
         self._stop = threading.Event()
         self._given_up: HeadraceError | None = None
         self._draining = threading.Lock()
@@ -232,6 +233,7 @@ class Runner:
             channel=channel,
             map=RayMap(node, work, resources, channel, self._stop),
             tracking_uri=self._tracking_uri,
+            registry_uri=self._registry_uri,
             lineage={parent: artifacts[parent].manifest.key for parent in artifacts},
         )
 

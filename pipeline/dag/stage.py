@@ -164,6 +164,8 @@ class StageContext:
     map: "MapTasks"
     tracking_uri: str = ""
     "Where MLflow keeps runs and models."
+    registry_uri: str = ""
+    "Where MLflow keeps the model registry; empty: at `tracking_uri`."
     lineage: dict[str, str] = field(default_factory=dict)
     "Every node above this one, with its fingerprint."
 

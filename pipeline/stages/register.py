@@ -54,15 +54,17 @@ class Register(Stage):
             "headrace.export": model.folder.url,
             **{f"headrace.from.{node}": key for node, key in context.lineage.items()},
         }
-        item = (self, model.folder, context.tracking_uri, tags)
+        item = (self, model.folder, context.tracking_uri, context.registry_uri, tags)
         (version,) = context.map(register_export, {"model": item}, unit="models").values()
         context.output.write_json("registration.json", version)
         return StageResult({"models": 1}, {})
 
 
-def register_export(settings: Register, export: Folder, uri: str, tags: dict[str, str]) -> dict[str, Any]:
+def register_export(
+    settings: Register, export: Folder, uri: str, registry_uri: str, tags: dict[str, str]
+) -> dict[str, Any]:
     """In the worker: find the version of this export, or make it; its name, version and URI."""
-    client = open_client(uri)
+    client = open_client(uri, registry_uri=registry_uri)
     found = find_version(client, settings.model_name, tags[DIGEST_TAG])
     if found is None:
         found = _create_version(client, settings, export, uri, tags)

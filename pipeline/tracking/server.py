@@ -34,11 +34,12 @@ def be_impatient() -> None:
 
 
 def open_client(uri: str, *, registry_uri: str | None = None) -> Any:
-    """An `mlflow.MlflowClient` on `uri`; a new SQLite database is made first."""
+    """An `mlflow.MlflowClient` on `uri`; a new SQLite database, or two, is made first."""
     quiet_mlflow()
-    database = sqlite_path(uri)
-    if database is not None:
-        create_database(database)
+    for each in (uri, registry_uri or uri):
+        database = sqlite_path(each)
+        if database is not None:
+            create_database(database)
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(tracking_uri=uri, registry_uri=registry_uri or uri)

@@ -44,6 +44,7 @@ class TrialOrder:
     recipe: str
     run_id: str
     tracking_uri: str
+    registry_uri: str
     working_folder: str
     "Paths of a recipe are relative to it."
 
@@ -78,6 +79,7 @@ class TrialRun(tune.Trainable):
             listener=self._listen,
             run_id=order.run_id,
             tracking_uri=order.tracking_uri,
+            registry_uri=order.registry_uri,
         )
         self._thread = threading.Thread(target=self._work, args=(planner,), daemon=True)
         self._thread.start()

@@ -84,6 +84,7 @@ class SearchRun:
             listener=self.log.listen,
             run_id=self.log.run_id,
             tracking_uri=self.log.tracker.uri,
+            registry_uri=self.session.config.tracking.registry_uri or "",
         )
         outcome = self._runner.run(plan)
         if outcome.is_interrupted:
@@ -134,6 +135,7 @@ class SearchRun:
             recipe=self.log.memory.recipe,
             run_id=self.log.run_id,
             tracking_uri=self.log.tracker.uri,
+            registry_uri=self.session.config.tracking.registry_uri or "",
             working_folder=str(Path.cwd()),
         )
 

@@ -21,7 +21,8 @@ def refuse(*_): raise OSError("no network here")
 socket.socket.connect = refuse
 import mlflow, pandas
 mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model(sys.argv[2])
+mlflow.set_registry_uri(sys.argv[2])
+model = mlflow.pyfunc.load_model(sys.argv[3])
 prompts = ["a b", "c"]
 json.dump({
     "list": list(model.predict(prompts, params={"max_new_tokens": 5})),
@@ -77,7 +78,7 @@ def in_this_process(function, items, **_):
     return {name: function(*item) for name, item in items.items()}
 
 
-def register(export, folder, uri: str, *, digest: str) -> dict[str, str]:
+def register(export, folder, uri: str, *, digest: str, registry_uri: str = "") -> dict[str, str]:
     manifest = Manifest("export", "k", "export", "export", {}, {}, [ManifestFile("config.json", 1, digest)])
     model = Input("export", "", "export", open_folder(str(export)), manifest)
     context = StageContext(
@@ -90,10 +91,28 @@ def register(export, folder, uri: str, *, digest: str) -> dict[str, str]:
         channel=Silence(),
         map=in_this_process,
         tracking_uri=uri,
+        registry_uri=registry_uri,
         lineage={"base": "key0"},
     )
     Register(model_name="tiny", description="**tiny**").run(context)
     return context.output.read_json("registration.json")
+
+
+def said_elsewhere(tmp_path, *argv):
+    """What a fresh process makes of the model, in a folder without Headrace."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", LOAD, *argv],
+        capture_output=True,
+        text=True,
+        cwd=elsewhere,
+        env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def test_a_name_that_mlflow_cannot_keep_is_refused():
@@ -115,20 +134,21 @@ def test_a_registered_model_speaks_in_a_fresh_process_and_is_registered_once(tmp
     assert version.tags["headrace.from.base"] == "key0"
     assert version.description == "**tiny**"
 
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", LOAD, uri, first["uri"]],
-        capture_output=True,
-        text=True,
-        cwd=elsewhere,
-        env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = said_elsewhere(tmp_path, uri, uri, first["uri"])
     assert result["list"] == result["frame"] == said
     assert result["alone"] == said[1:]
     assert result["sampled"][0] == result["sampled"][1]
     assert result["headrace"] is False
+
+
+@pytest.mark.slow
+def test_a_registry_of_its_own_has_the_version_and_the_tracking_server_has_none(tmp_path, export):
+    folder, said = export
+    uri = tracking_uri(TrackingConfig(), store_path=tmp_path)
+    registry_uri = f"sqlite:///{tmp_path}/registry.db"
+    registered = register(folder, tmp_path, uri, digest="d1", registry_uri=registry_uri)
+    assert registered == register(folder, tmp_path, uri, digest="d1", registry_uri=registry_uri)
+    client = open_client(uri, registry_uri=registry_uri)
+    assert client.get_model_version("tiny", registered["version"]).tags["headrace.fingerprint"] == "key1"
+    assert open_client(uri).search_model_versions("name = 'tiny'") == []
+    assert said_elsewhere(tmp_path, uri, registry_uri, registered["uri"])["list"] == said
