@@ -8,6 +8,7 @@ Keys: `input_ids`, `labels` (already shifted: labels[b, t] is the target of posi
 none), and where documents are masked `document_ids`, `position_ids`; all int64 [B, T].
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import DataError
-from data.order import draw
+from data.mixture import Mixture
+from data.order import draw, items_at
 from data.packing import Ints, document_columns, num_packed, pack
 from data.shards import TokenShards
 
@@ -63,56 +65,105 @@ class TrainingBatches(Protocol):
 
 
 class PretrainBatches:
-    """Packed sequences of `seq_len` targets; an id is the sequence's place in the concatenation.
+    """Packed sequences of `seq_len` targets, of one source or of a mixture.
 
-    Raises `DataError` where the shards do not fill one sequence.
+    An id is the sequence's place in the concatenation of its source, behind all sequences of the sources before it.
+    Raises `DataError` where a source does not fill one sequence.
     """
 
     def __init__(
         self,
-        shards: TokenShards,
+        sources: Sequence[TokenShards],
         *,
         seq_len: int,
         sequences_per_step: int,
         seed: int,
         boundaries: Boundaries = Boundaries.ignore,
+        mixture: Mixture | None = None,
     ) -> None:
-        self.shards, self.seq_len, self.per_step, self.seed = shards, seq_len, sequences_per_step, seed
-        self.boundaries = boundaries
-        self.num_sequences = num_packed(shards.num_tokens, seq_len=seq_len)
-        if not self.num_sequences:
-            raise DataError(
-                f"{shards.num_tokens} tokens do not fill one sequence of {seq_len}",
-                where=str(shards.paths[0].parent),
-                allowed=f"at least {seq_len + 1} tokens",
-                do="add text, or set a shorter seq_len",
-            )
+        assert mixture is not None or len(sources) == 1, "several sources need a mixture"
+        self.sources, self.seq_len, self.per_step, self.seed = sources, seq_len, sequences_per_step, seed
+        self.boundaries, self.mixture = boundaries, mixture
+        self.sizes = [_num_sequences(shards, seq_len) for shards in sources]
+        self.num_sequences = sum(self.sizes)
+        self._first_ids = np.cumsum([0, *self.sizes])
 
     def batch(
         self, step: int, *, rank: int, world_size: int, micro_step: int, micro_batch_size: int
     ) -> Batch:
         first = (micro_step * world_size + rank) * micro_batch_size
-        sequences = _share(self, step, first=first, count=micro_batch_size)
-        inputs, labels = pack(self.shards.tokens, sequences, seq_len=self.seq_len)
-        batch = {"input_ids": inputs, "labels": labels}
-        if self.boundaries is Boundaries.mask:
-            batch |= document_batch(self.shards, sequences * self.seq_len + 1, seq_len=self.seq_len)
-        return batch
+        ids = self._ids(step, first=first, count=micro_batch_size)
+        parts = [
+            (rows, self._batch_of(source, sequences)) for rows, source, sequences in self._by_source(ids)
+        ]
+        if len(parts) == 1:
+            return parts[0][1]
+        return {name: _scattered([(rows, part[name]) for rows, part in parts]) for name in parts[0][1]}
 
     def sequence_ids(self, step: int) -> Ints:
-        return _share(self, step, first=0, count=self.per_step)
+        return self._ids(step, first=0, count=self.per_step)
 
     def num_targets(self, step: int) -> int:  # noqa: ARG002 - every step has as many
         return self.per_step * self.seq_len
 
     def document_names(self, step: int, *, limit: int) -> list[str]:
-        starts = self.shards.row_starts
         names: list[str] = []
-        for begin in (self.sequence_ids(step) * self.seq_len).tolist():
-            low = int(np.searchsorted(starts, begin, side="right")) - 1
-            high = int(np.searchsorted(starts, begin + self.seq_len + 1))
-            names += [self.shards.row_name(row) for row in range(low, min(high, low + limit - len(names)))]
+        for each in self.sequence_ids(step):
+            if len(names) >= limit:
+                break
+            ((_, source, sequences),) = self._by_source(each[None])
+            shards, begin = self.sources[source], int(sequences[0]) * self.seq_len
+            low = int(np.searchsorted(shards.row_starts, begin, side="right")) - 1
+            high = int(np.searchsorted(shards.row_starts, begin + self.seq_len + 1))
+            names += [shards.row_name(row) for row in range(low, min(high, low + limit - len(names)))]
         return names
+
+    def _ids(self, step: int, *, first: int, count: int) -> Ints:
+        if self.mixture is None:
+            return _share(self, step, first=first, count=count)
+        _check_share(self.per_step, first=first, count=count)
+        sources, places = self.mixture.draw(step * self.per_step + first, count=count)
+        ids = np.empty_like(places)
+        for source in np.unique(sources).tolist():
+            here = sources == source
+            ids[here] = self._first_ids[source] + items_at(
+                places[here], num_items=self.sizes[source], seed=self.seed, stream=str(source)
+            )
+        return ids
+
+    def _by_source(self, ids: Ints) -> list[tuple[Ints, int, Ints]]:
+        """Which rows of a batch a source gives, and which of its sequences; for each source that gives any."""
+        of_row = np.searchsorted(self._first_ids, ids, side="right") - 1
+        found = [(np.flatnonzero(of_row == source), source) for source in np.unique(of_row).tolist()]
+        return [(rows, source, ids[rows] - self._first_ids[source]) for rows, source in found]
+
+    def _batch_of(self, source: int, sequences: Ints) -> Batch:
+        shards = self.sources[source]
+        inputs, labels = pack(shards.tokens, sequences, seq_len=self.seq_len)
+        batch = {"input_ids": inputs, "labels": labels}
+        if self.boundaries is Boundaries.mask:
+            batch |= document_batch(shards, sequences * self.seq_len + 1, seq_len=self.seq_len)
+        return batch
+
+
+def _num_sequences(shards: TokenShards, seq_len: int) -> int:
+    num_sequences = num_packed(shards.num_tokens, seq_len=seq_len)
+    if not num_sequences:
+        raise DataError(
+            f"{shards.num_tokens} tokens do not fill one sequence of {seq_len}",
+            where=str(shards.paths[0].parent),
+            allowed=f"at least {seq_len + 1} tokens",
+            do="add text, or set a shorter seq_len",
+        )
+    return num_sequences
+
+
+def _scattered(parts: list[tuple[Ints, NDArray[np.int64]]]) -> NDArray[np.int64]:
+    """Rows put where they belong: [B, T] out of pairs of rows [n] and their content [n, T]."""
+    whole = np.empty((sum(len(rows) for rows, _ in parts), parts[0][1].shape[1]), dtype=np.int64)
+    for rows, content in parts:
+        whole[rows] = content
+    return whole
 
 
 class ExampleBatches:
@@ -148,15 +199,19 @@ class ExampleBatches:
 
 
 def _share(batches: PretrainBatches | ExampleBatches, step: int, *, first: int, count: int) -> Ints:
-    assert min(first, count) >= 0, f"places [{first}, {first + count})"
-    assert first + count <= batches.per_step, (
-        f"places [{first}, {first + count}) of a global batch of {batches.per_step}: "
-        "world_size * micro_batch_size * micro-steps must be the global batch"
-    )
+    _check_share(batches.per_step, first=first, count=count)
     drawn = draw(
         step * batches.per_step, count=batches.per_step, num_items=batches.num_sequences, seed=batches.seed
     )
     return drawn[first : first + count]
+
+
+def _check_share(per_step: int, *, first: int, count: int) -> None:
+    assert min(first, count) >= 0, f"places [{first}, {first + count})"
+    assert first + count <= per_step, (
+        f"places [{first}, {first + count}) of a global batch of {per_step}: "
+        "world_size * micro_batch_size * micro-steps must be the global batch"
+    )
 
 
 @dataclass(frozen=True)

@@ -30,20 +30,25 @@ def draw(first: int, *, count: int, num_items: int, seed: int) -> Ids:
     batch of G is `draw(s * G, count=G, ...)`; a step may lie across epochs, and may take an item twice where
     there are fewer items than it takes. The array is shared between callers and read-only.
     """
-    drawn = first + np.arange(count, dtype=np.int64)
-    epochs, places = drawn // num_items, drawn % num_items
-    ids = np.empty_like(drawn)
-    for epoch in np.unique(epochs).tolist():
-        here = epochs == epoch
-        ids[here] = permute(places[here], num_items=num_items, seed=seed, epoch=epoch)
+    ids = items_at(first + np.arange(count, dtype=np.int64), num_items=num_items, seed=seed)
     ids.flags.writeable = False
     return ids
 
 
-def permute(places: Ids, *, num_items: int, seed: int, epoch: int) -> Ids:
+def items_at(drawn: Ids, *, num_items: int, seed: int, stream: str = "") -> Ids:
+    """The ids of the items at these places of the endless order, same shape; each `stream` has an order of its own."""
+    epochs, places = drawn // num_items, drawn % num_items
+    ids = np.empty_like(drawn)
+    for epoch in np.unique(epochs).tolist():
+        here = epochs == epoch
+        ids[here] = permute(places[here], num_items=num_items, seed=seed, epoch=epoch, stream=stream)
+    return ids
+
+
+def permute(places: Ids, *, num_items: int, seed: int, epoch: int, stream: str = "") -> Ids:
     """Where epoch `epoch`'s permutation sends each of `places` (integers in [0, num_items)); same shape."""
     assert num_items > 0, "an order needs at least one item"
-    keys = _round_keys(seed, epoch)
+    keys = _round_keys(seed, epoch, stream)
     ids = _feistel(places.astype(np.uint64), num_items, keys)
     while (outside := np.flatnonzero(ids >= num_items)).size:  # cycle walking
         ids[outside] = _feistel(ids[outside], num_items, keys)
@@ -69,6 +74,7 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-def _round_keys(seed: int, epoch: int) -> NDArray[np.uint64]:
-    digest = hashlib.blake2b(f"{seed}/{epoch}".encode(), digest_size=NUM_ROUNDS * 8, person=b"headrace order")
+def _round_keys(seed: int, epoch: int, stream: str) -> NDArray[np.uint64]:
+    key = f"{seed}/{epoch}/{stream}" if stream else f"{seed}/{epoch}"
+    digest = hashlib.blake2b(key.encode(), digest_size=NUM_ROUNDS * 8, person=b"headrace order")
     return np.frombuffer(digest.digest(), dtype="<u8").astype(np.uint64)

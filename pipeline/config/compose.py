@@ -1,6 +1,7 @@
 """Composition: from a recipe and overrides to dataclasses."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +22,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 from model.config import CONFIGS
 from pipeline.config.files import OWN, with_own_recipes
-from pipeline.config.refusals import composition_error, first_line, missing_config, value_error
+from pipeline.config.refusals import (
+    composition_error,
+    first_line,
+    missing_config,
+    no_such_key,
+    value_error,
+)
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError, close_match
 from pipeline.recipe import PipelineConfig, check_not_empty, check_resources
 from pipeline.schema import unknown_in_schema
 from pipeline.stages import STAGES
+
+OPEN_KEY = re.compile(r"resources\.\w+\.\w+|tune\.search|stages\.\w+\.mixture\.(weights|max_epochs)(\.\w+)?")
+"Keys below which names are the user's: Hydra would refuse a new one."
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ def compose_recipe(overrides: Sequence[str] = ()) -> Composed:
         ConfigError: an unknown recipe, key or node, a value of the wrong type, or an override that cannot be read.
     """
     parsed = parse_overrides(overrides)
-    open_keys = [each for each in parsed if _is_node_resource(each) or each.key_or_group == "tune.search"]
+    open_keys = [each for each in parsed if OPEN_KEY.fullmatch(each.key_or_group)]
     rest = [str(each.input_line) for each in parsed if each not in open_keys]
     _store_schemas()
     with initialize_config_module("conf", version_base=None):
@@ -118,18 +128,17 @@ def _translated(function: Any, config: DictConfig) -> Any:
         raise value_error(error) from error
 
 
-def _is_node_resource(override: Override) -> bool:
-    steps = override.key_or_group.split(".")
-    return len(steps) == 3 and steps[0] == "resources"  # noqa: PLR2004 - resources.NODE.FIELD
-
-
 def _set_open_key(composed: DictConfig, override: Override) -> None:
-    """Keys that are names of ours (a node without resources yet, what a search varies), which Hydra refuses as new."""
+    key = override.key_or_group
     try:
-        if override.key_or_group == "tune.search":
-            composed.tune.search = override.value()
-        else:
+        if key.startswith("resources."):
             _set_node_resource(composed, override)
+        else:
+            _, node, *_ = key.split(".")
+            if key.startswith("stages.") and node not in composed.stages:
+                raise no_such_key("stages", node, composed.stages, key)
+            with open_dict(composed):
+                OmegaConf.update(composed, key, override.value(), merge=False)
     except OmegaConfBaseException as error:
         raise value_error(error) from error
 

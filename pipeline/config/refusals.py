@@ -48,12 +48,13 @@ def _unknown_key(key: str, overrides: list[str]) -> ConfigError:
     parent, steps = whole, key.split(".")
     for index, step in enumerate(steps):
         if not isinstance(parent, DictConfig) or step not in parent:
-            return _no_such_key(".".join(steps[:index]), step, parent, key)
+            return no_such_key(".".join(steps[:index]), step, parent, key)
         parent = parent[step]
     return ConfigError(f'"{key}" cannot be set', where=key, allowed="a field", do="name one of its fields")
 
 
-def _no_such_key(path: str, name: str, parent: Any, where: str) -> ConfigError:
+def no_such_key(path: str, name: str, parent: Any, where: str) -> ConfigError:
+    """A key at `where` that goes astray at `name`, which the config `parent` at `path` does not have."""
     names = [str(each) for each in parent] if isinstance(parent, DictConfig) else []
     kind = "node" if path == "stages" else "key"
     return ConfigError(

@@ -92,10 +92,20 @@ class Graph:
             where = f"stages.{node}.inputs.{name}"
             if not references and not optional:
                 raise self._missing_input(where, stage, kinds)
-            edges[name] = [Edge.parse(reference) for reference in references]
+            edges[name] = [self._parsed(reference, where) for reference in references]
             for edge in edges[name]:
                 self._check_edge(edge, where, kinds)
         return edges
+
+    def _parsed(self, reference: object, where: str) -> Edge:
+        if isinstance(reference, str):
+            return Edge.parse(reference)
+        raise ConfigError(
+            f"{reference} is no name of a node",
+            where=where,
+            allowed=", ".join(self.stages),
+            do="name a node of this recipe",
+        )
 
     def _check_edge(self, edge: Edge, where: str, kinds: tuple[str, ...]) -> None:
         if edge.node not in self.stages:

@@ -36,6 +36,11 @@ def many_ports(*kinds: str) -> Any:
     return field(default_factory=list, metadata={"kinds": kinds})
 
 
+def one_or_many_ports(*kinds: str) -> Any:
+    """An input that takes a node, or a list of nodes; declare it as `Any`."""
+    return field(default="", metadata={"kinds": kinds})
+
+
 def circumstance(default: Any) -> Any:
     """A field that does not change the result, and so is no part of the fingerprint."""
     metadata = {"circumstance": True}
@@ -66,7 +71,7 @@ class Stage:
         found = {}
         for each in dataclasses.fields(inputs):
             given = getattr(inputs, each.name)
-            references = [given] if isinstance(given, str) else list(given)
+            references = list(given) if isinstance(given, list | tuple) else [given]
             optional = bool(each.metadata.get("optional"))
             found[each.name] = (each.metadata["kinds"], [name for name in references if name], optional)
         return found

@@ -60,7 +60,7 @@ class Finetune(TrainingConfig, Stage):
         job = TrainingJob(
             model=load_config(weights.local()),
             training=training_node.training_config(self),
-            train_tokens=(context.one("tokens").folder,),
+            train_tokens={"tokens": context.one("tokens").folder},
             tokenizer=tokenizer,
             tokenizer_hash=Tokenizer.load(tokenizer.local()).hash,
             validation_tokens=tuple(each.folder for each in context.inputs["validation"]),

@@ -2,11 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from data.mixture import MixtureRules
 from model.config import ModelConfig
 from pipeline.dag.resources import Resources
-from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, optional_port, port
+from pipeline.dag.stage import (
+    Problem,
+    Stage,
+    StageContext,
+    StageResult,
+    one_or_many_ports,
+    optional_port,
+    port,
+)
 from pipeline.dag.store import Manifest
 from pipeline.stages import training_node
 from pipeline.stages.sharding import below
@@ -22,8 +31,8 @@ class Pretrain(TrainingConfig, Stage):
 
     @dataclass
     class Inputs:
-        tokens: str = port("tokens")
-        "What to learn from."
+        tokens: Any = one_or_many_ports("tokens")
+        "What to learn from: a node, or a list of nodes, which `mixture` shares out."
         tokenizer: str = port("tokenizer")
         "What made the tokens; it goes along with the model."
         validation: str = optional_port("tokens")
@@ -34,10 +43,29 @@ class Pretrain(TrainingConfig, Stage):
     inputs: Inputs = field(default_factory=Inputs)
     model: ModelConfig = field(default_factory=ModelConfig)
     "Architecture and shape: one of conf/model."
+    mixture: MixtureRules = field(default_factory=MixtureRules)
+    "How much of each source the run sees, where there are several."
 
     def problems(self) -> list[Problem]:
         found = TrainingConfig.problems(self) + below("model", self.model.problems())
+        found += self._mixture_problems()
         return found or training_node.fitting_problems(self.model, self)
+
+    @property
+    def sources(self) -> list[str]:
+        """What the sources are called: by their node, or by node and part where a node gives several."""
+        references = [str(reference) for reference in self.ports()["tokens"][1]]
+        nodes = [reference.partition("/")[0] for reference in references]
+        return nodes if len(set(nodes)) == len(nodes) else references
+
+    def _mixture_problems(self) -> list[Problem]:
+        references = self.ports()["tokens"][1]
+        if len(set(references)) < len(references):
+            allowed = "each source once"
+            return [
+                Problem("inputs.tokens", f"{references} names one twice", allowed, "give it a weight instead")
+            ]
+        return below("mixture", self.mixture.problems() or self.mixture.name_problems(self.sources))
 
     def resource_problems(self, resources: Resources) -> list[Problem]:
         return training_node.batch_problems(self, resources)
@@ -65,10 +93,13 @@ class Pretrain(TrainingConfig, Stage):
         job = TrainingJob(
             model=self.model,
             training=training_node.training_config(self),
-            train_tokens=(context.one("tokens").folder,),
+            train_tokens={
+                name: each.folder for name, each in zip(self.sources, context.inputs["tokens"], strict=True)
+            },
             tokenizer=context.one("tokenizer").folder,
             tokenizer_hash=tokenizer.hash,
             validation_tokens=tuple(each.folder for each in context.inputs["validation"]),
             initial_weights=initial[0].folder if initial else None,
+            mixture=self.mixture,
         )
         return training_node.train(context, job)

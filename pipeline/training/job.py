@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from data.mixture import MixtureRules
 from model.config import ModelConfig
 from pipeline.dag.folder import Folder
 from pipeline.training.config import TrainingConfig
@@ -24,8 +25,8 @@ class TrainingJob:
     model: ModelConfig
     "Its vocab_size may be None: the tokenizer's is taken."
     training: TrainingConfig
-    train_tokens: tuple[Folder, ...]
-    "Folders of tokens-*.arrow shards, read one after the other."
+    train_tokens: dict[str, Folder]
+    "Source to its folder of tokens-*.arrow shards."
     tokenizer: Folder
     "Its files are copied into the artifact."
     tokenizer_hash: str
@@ -35,6 +36,8 @@ class TrainingJob:
     initial_weights: Folder | None = None
     "A weights artifact to begin from; None: initialised from the seed."
     batch_kind: BatchKind = BatchKind.pretraining
+    mixture: MixtureRules = field(default_factory=MixtureRules)
+    "How several sources are mixed."
 
 
 @dataclass

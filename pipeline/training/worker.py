@@ -2,13 +2,9 @@
 
 import time
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import torch
 
-from data.batches import Boundaries, ExampleBatches, PretrainBatches, TrainingBatches
-from data.shards import TokenShards
 from model.flops import flops_per_token, num_parameters
 from model.objectives import CausalLM
 from model.registry import build_model
@@ -19,10 +15,11 @@ from pipeline.dag.stage import Channel
 from pipeline.training.artifact import write_artifact
 from pipeline.training.checkpoint import Checkpointer, Manifest, folder_name, newest_whole, restore
 from pipeline.training.config import split_batch
+from pipeline.training.corpus import open_corpus
 from pipeline.training.engine import Engine
-from pipeline.training.evaluator import Evaluator, HeldOut, hold_out
+from pipeline.training.evaluator import Evaluator
 from pipeline.training.fragments import set_weights
-from pipeline.training.job import BatchKind, TrainingJob, TrainingResult
+from pipeline.training.job import TrainingJob, TrainingResult
 from pipeline.training.loop import train
 from pipeline.training.ranks import Ranks, current_ranks
 from pipeline.training.recorder import METRICS_FILE, Recorder
@@ -42,15 +39,6 @@ class Order:
     output: Folder
     ordered_at: float
     "Seconds since the epoch, for the time until the first step."
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """The shards of a job as batches, and what the model must know of them."""
-
-    vocab_size: int
-    batches: TrainingBatches
-    held_out: HeldOut | None
 
 
 def work(order: Order) -> TrainingResult:
@@ -81,43 +69,7 @@ def work(order: Order) -> TrainingResult:
         write_artifact(order.job, model, scratch=order.scratch, output=order.output, recorder=recorder)
     ranks.wait()
     counters = {"steps": last, "tokens": training.num_tokens, "parameters": num_parameters(model)}
-    return TrainingResult(counters, recorder.newest())
-
-
-def open_corpus(job: TrainingJob) -> Corpus:
-    """Raises `DataError` where the tokens are not the tokenizer's, or do not fill a sequence."""
-    training = job.training
-    shards = open_shards(job.train_tokens, job.tokenizer_hash)
-    batches = build_batches(job, shards, training.sequences_per_step, training.seed)
-    if not job.validation_tokens:
-        return Corpus(shards.format.vocab_size, batches, None)
-    held_out_shards = open_shards(job.validation_tokens, job.tokenizer_hash)
-    held_out = hold_out(
-        partial(build_batches, job, held_out_shards, seed=0),
-        max_sequences=training.eval_max_sequences,
-        targets_per_byte=_num_targets(job, held_out_shards) / max(1, held_out_shards.num_bytes),
-    )
-    return Corpus(shards.format.vocab_size, batches, held_out)
-
-
-def open_shards(folders: tuple[Folder, ...], tokenizer_hash: str) -> TokenShards:
-    paths = [path for folder in folders for path in sorted(folder.local().rglob("tokens-*.arrow"))]
-    return TokenShards(paths, tokenizer_hash=tokenizer_hash)
-
-
-def build_batches(
-    job: TrainingJob, shards: TokenShards, sequences_per_step: int, seed: int
-) -> TrainingBatches:
-    seq_len = job.training.seq_len
-    if job.batch_kind is BatchKind.examples:
-        pad_id = shards.format.eos_id  # padding has no target and is attended to by nothing that has one
-        return ExampleBatches(
-            shards, seq_len=seq_len, examples_per_step=sequences_per_step, seed=seed, pad_id=pad_id
-        )
-    boundaries = Boundaries.mask if job.training.mask_documents else Boundaries.ignore
-    return PretrainBatches(
-        shards, seq_len=seq_len, sequences_per_step=sequences_per_step, seed=seed, boundaries=boundaries
-    )
+    return TrainingResult(counters | corpus.counters, recorder.newest() | corpus.metrics)
 
 
 def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:
@@ -163,11 +115,3 @@ def _restored(scratch: Folder, engine: Engine, recorder: Recorder, manifest: Man
     step = int(manifest["step"])
     recorder.restore(scratch.read_bytes(f"{folder_name(step)}/{METRICS_FILE}"))
     return step
-
-
-def _num_targets(job: TrainingJob, shards: TokenShards) -> int:
-    """Targets of all rows: what bits per byte weigh the mean loss with."""
-    if job.batch_kind is BatchKind.examples and shards.loss_mask is not None:
-        mask: Any = shards.loss_mask
-        return int(mask.sums(shards.row_starts[:-1], shards.row_starts[1:]).sum())
-    return shards.num_tokens

@@ -43,9 +43,11 @@ def tokenizer(stdlib_documents: list[Document]) -> Tokenizer:
 def write_shards(tmp_path: Path) -> Callable[..., TokenShards]:
     """Writes rows to one shard per argument; vocabulary of 1000, end of text 0."""
 
-    def write(*shards: Rows, has_loss_mask: bool = False, vocab_size: int = 1000) -> TokenShards:
+    def write(
+        *shards: Rows, has_loss_mask: bool = False, vocab_size: int = 1000, folder: Path = tmp_path
+    ) -> TokenShards:
         token_format = TokenFormat("hash", vocab_size, 0, has_loss_mask)
-        paths = [tmp_path / f"tokens-{k:05}.arrow" for k in range(len(shards))]
+        paths = [folder / f"tokens-{k:05}.arrow" for k in range(len(shards))]
         for path, rows in zip(paths, shards, strict=True):
             with TokenWriter(path, token_format=token_format) as writer:
                 for k, row in enumerate(rows):

@@ -40,7 +40,7 @@ def documents(num_rows: int) -> list[list[int]]:
 @pytest.mark.parametrize("split", SPLITS)
 def test_global_batch_is_the_same_for_every_split_of_the_work(write_shards, boundaries, split):
     shards = write_shards(documents(60), documents(30))
-    batches = PretrainBatches(shards, seq_len=6, sequences_per_step=8, seed=1, boundaries=boundaries)
+    batches = PretrainBatches([shards], seq_len=6, sequences_per_step=8, seed=1, boundaries=boundaries)
     for step in (0, 3, 1000):
         expected, found = whole_batch(batches, step, SPLITS[0]), whole_batch(batches, step, split)
         assert expected.keys() == found.keys()
@@ -51,7 +51,7 @@ def test_global_batch_is_the_same_for_every_split_of_the_work(write_shards, boun
 def test_an_epoch_gives_every_sequence_once_out_of_the_concatenation(write_shards):
     rows = documents(64)
     shards = write_shards(rows[:40], rows[40:])
-    batches = PretrainBatches(shards, seq_len=5, sequences_per_step=1, seed=7)
+    batches = PretrainBatches([shards], seq_len=5, sequences_per_step=1, seed=7)
     flat = list(chain.from_iterable(rows))
     seen = {}
     for step in range(batches.num_sequences):
@@ -64,7 +64,7 @@ def test_an_epoch_gives_every_sequence_once_out_of_the_concatenation(write_shard
 
 
 def test_batches_are_contiguous_int64_and_not_views_of_the_file(write_shards):
-    batches = PretrainBatches(write_shards(documents(40)), seq_len=4, sequences_per_step=4, seed=0)
+    batches = PretrainBatches([write_shards(documents(40))], seq_len=4, sequences_per_step=4, seed=0)
     batch = whole_batch(batches, 0, (1, 4, 1))
     for array in batch.values():
         assert array.dtype == np.int64
@@ -74,7 +74,7 @@ def test_batches_are_contiguous_int64_and_not_views_of_the_file(write_shards):
 
 def test_masked_documents_begin_at_the_end_of_text_before_them(write_shards):
     shards = write_shards([[1, 2, 0], [3, 0], [4, 5, 6, 7, 0]])
-    batches = PretrainBatches(shards, seq_len=9, sequences_per_step=1, seed=0, boundaries=Boundaries.mask)
+    batches = PretrainBatches([shards], seq_len=9, sequences_per_step=1, seed=0, boundaries=Boundaries.mask)
     batch = batches.batch(0, rank=0, world_size=1, micro_step=0, micro_batch_size=1)
     assert batch["input_ids"].tolist() == [[1, 2, 0, 3, 0, 4, 5, 6, 7]]
     assert batch["labels"].tolist() == [[2, 0, 3, 0, 4, 5, 6, 7, 0]]
@@ -84,7 +84,7 @@ def test_masked_documents_begin_at_the_end_of_text_before_them(write_shards):
 
 def test_a_step_names_its_documents(write_shards):
     batches = PretrainBatches(
-        write_shards([[1, 2, 0], [3, 0], [4, 0]]), seq_len=6, sequences_per_step=1, seed=0
+        [write_shards([[1, 2, 0], [3, 0], [4, 0]])], seq_len=6, sequences_per_step=1, seed=0
     )
     assert batches.document_names(0, limit=9) == ["tokens-00000/0", "tokens-00000/1", "tokens-00000/2"]
     assert batches.document_names(0, limit=2) == ["tokens-00000/0", "tokens-00000/1"]
@@ -92,11 +92,11 @@ def test_a_step_names_its_documents(write_shards):
 
 def test_too_little_text_is_a_data_error(write_shards):
     with pytest.raises(DataError, match="do not fill one sequence of 6"):
-        PretrainBatches(write_shards([[1, 2, 3, 4, 5, 0]]), seq_len=6, sequences_per_step=1, seed=0)
+        PretrainBatches([write_shards([[1, 2, 3, 4, 5, 0]])], seq_len=6, sequences_per_step=1, seed=0)
 
 
 def test_a_share_outside_of_the_global_batch_is_a_programmers_error(write_shards):
-    batches = PretrainBatches(write_shards(documents(40)), seq_len=4, sequences_per_step=4, seed=0)
+    batches = PretrainBatches([write_shards(documents(40))], seq_len=4, sequences_per_step=4, seed=0)
     with pytest.raises(AssertionError, match="global batch of 4"):
         batches.batch(0, rank=1, world_size=2, micro_step=0, micro_batch_size=3)
 

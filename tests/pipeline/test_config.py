@@ -206,3 +206,42 @@ def test_a_recipe_composes_alike_by_name_and_as_a_file(tmp_path, monkeypatch):
 def test_a_recipe_without_a_node_is_refused(refused, tmp_path, text):
     (tmp_path / "empty.yaml").write_text(text)
     assert refused("recipe=empty.yaml").what == "the recipe declares no node"
+
+
+def test_names_of_sources_are_set_from_the_command_line():
+    several = "stages.base.inputs.tokens=[tokens/train,tokens/test]"
+    one_by_one = compose_recipe(
+        [several, "stages.base.mixture.weights.tokens=2", "stages.base.mixture.max_epochs.x=1"]
+    )
+    mixture = one_by_one.config.stages["base"].mixture
+    assert (mixture.weights, mixture.max_epochs) == ({"tokens": 2.0}, {"x": 1.0})
+    together = compose_recipe(["stages.base.mixture.weights={a:2,b:1}"]).config.stages["base"]
+    assert together.mixture.weights == {"a": 2.0, "b": 1.0}
+    assert together.sources == ["tokens"]
+    assert one_by_one.config.stages["base"].sources == ["tokens/train", "tokens/test"]
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("stages.bse.mixture.weights.a=1", 'there is no node "bse"'),
+        ("stages.corpus.mixture.weights.a=1", 'there is no key "mixture"'),
+        ("stages.base.mixture.weights.a=x", "could not be converted to Float"),
+    ],
+)
+def test_a_weight_that_has_no_place_is_explained(refused, override, what):
+    assert what in refused(override).what
+
+
+@pytest.mark.parametrize(
+    ("overrides", "what"),
+    [
+        (["stages.base.mixture.weights={a:1}"], "weights are given for a"),
+        (["stages.base.inputs.tokens=[tokens/train,tokens/train]"], "names one twice"),
+        (["stages.base.inputs.tokens=5"], "5 is no name of a node"),
+        (["stages.base.inputs.tokens=[tokens/train,4]"], "4 is no name of a node"),
+        (["stages.base.inputs.tokens=[]"], "needs this input, and it is empty"),
+    ],
+)
+def test_sources_that_cannot_be_are_explained_before_anything_runs(refused, overrides, what):
+    assert what in refused(*overrides).what

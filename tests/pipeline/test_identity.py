@@ -45,6 +45,8 @@ def other(hint: Any, value: Any) -> Any:
         return f"{value or ''}x"
     if typing.get_origin(hint) is list:
         return [*value, "x"]
+    if typing.get_origin(hint) is dict:
+        return {**value, "x": other(typing.get_args(hint)[1], None)}
     raise AssertionError(f"no other value of {hint}")
 
 
@@ -142,7 +144,7 @@ GOLDEN = {
     "split": "bf178c8d5793aff57d7c5bcfbb4fede7",
     "tokenizer": "8d12aa060c68ff758fe700a521791aa1",
     "tokens": "22dc52394f8d6dd8faacf105fabf4e1e",
-    "base": "e9b9bb7c9d7508bf8ec4686ad1c6de1f",
+    "base": "1e5f07cb0f932621404c6a474b140520",
     "base_score": "9e8d3ed4bc058a5d6e83f04a9d63ab10",
     "pairs": "8a48b9a1c4ab00f5fbdbe80e421317a3",
     "pair_tokens": "585e6c0f23c733d4c026ad67de197099",

@@ -93,7 +93,7 @@ def make_job(corpus: dict[str, Folder]) -> Callable[..., TrainingJob]:
         settings = {
             "model": tiny_model(),
             "training": tiny_training(**changes),
-            "train_tokens": (corpus["train"],),
+            "train_tokens": {"train": corpus["train"]},
             "validation_tokens": (corpus["validation"],),
             "tokenizer": corpus["tokenizer"],
             "tokenizer_hash": HASH,

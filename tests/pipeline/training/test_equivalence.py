@@ -47,7 +47,7 @@ def plain(make_job, corpus):
     shards = TokenShards(sorted(corpus["train"].local().glob("*.arrow")))
     config = job.training
     batches = PretrainBatches(
-        shards, seq_len=config.seq_len, sequences_per_step=config.sequences_per_step, seed=config.seed
+        [shards], seq_len=config.seq_len, sequences_per_step=config.sequences_per_step, seed=config.seed
     )
     torch.manual_seed(config.seed)
     model = build_model(job.model.with_vocab_size(shards.format.vocab_size))

@@ -7,6 +7,8 @@ import shutil
 import pytest
 import torch
 
+from data.errors import DataError
+from data.mixture import MixtureRules
 from model.weights import load_weights
 from pipeline.errors import StageFailedError
 from pipeline.training.config import Precision
@@ -115,3 +117,24 @@ def test_recomputing_activations_changes_nothing(here, make_job):
     here.run(make_job(num_steps=4), "kept")
     here.run(make_job(num_steps=4), "recomputed", activation_checkpointing=True)
     assert here.losses("recomputed") == here.losses("kept")
+
+
+def test_a_mixture_takes_of_each_source_what_its_weight_says(here, make_job, corpus):
+    sources = {"train": corpus["train"], "other": corpus["validation"]}
+    rules = MixtureRules(weights={"train": 3, "other": 1}, max_epochs={"other": 2})
+    job = make_job({"train_tokens": sources, "mixture": rules})
+    whole = here.run(job, "whole", checkpoint_every_steps=5)
+    assert whole.counters["tokens/train"] == 3 * whole.counters["tokens/other"]
+    assert whole.counters["tokens/train"] + whole.counters["tokens/other"] == whole.counters["tokens"]
+    assert 0 < whole.metrics["epochs/train"] < 1
+    here.run(job, "parts", micro_batch_size=2)
+    assert here.losses("parts") == pytest.approx(here.losses("whole"), abs=1e-5)
+    assert here.losses("whole") != pytest.approx(
+        here.run(make_job(), "alone") and here.losses("alone"), abs=1e-5
+    )
+
+
+def test_sources_of_different_tokenizers_are_refused(here, make_job, corpus):
+    job = make_job({"train_tokens": {"a": corpus["train"], "b": corpus["train"]}, "tokenizer_hash": "0" * 16})
+    with pytest.raises(DataError, match="made by tokenizer"):
+        here.run(job, "run")
