@@ -11,7 +11,8 @@ none), and where documents are masked `document_ids`, `position_ids`; all int64 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,9 +60,24 @@ class TrainingBatches(Protocol):
         """Targets of the whole global batch: what its summed loss is divided by."""
         ...
 
+    def rows_of(self, sequence: int) -> "Rows":
+        """The rows that a sequence, by its id, is made of."""
+        ...
+
     def document_names(self, step: int, *, limit: int) -> list[str]:
         """Up to `limit` ids of documents or examples in the global batch, for a report on the step."""
         ...
+
+
+class Rows(NamedTuple):
+    """Where the tokens of a sequence lie."""
+
+    source: int
+    rows: range
+    "Rows of that source's shards."
+    begin: int
+    "First token in the source's concatenation."
+    end: int
 
 
 class PretrainBatches:
@@ -107,16 +123,14 @@ class PretrainBatches:
         return self.per_step * self.seq_len
 
     def document_names(self, step: int, *, limit: int) -> list[str]:
-        names: list[str] = []
-        for each in self.sequence_ids(step):
-            if len(names) >= limit:
-                break
-            ((_, source, sequences),) = self._by_source(each[None])
-            shards, begin = self.sources[source], int(sequences[0]) * self.seq_len
-            low = int(np.searchsorted(shards.row_starts, begin, side="right")) - 1
-            high = int(np.searchsorted(shards.row_starts, begin + self.seq_len + 1))
-            names += [shards.row_name(row) for row in range(low, min(high, low + limit - len(names)))]
-        return names
+        return _first_names(self, step, limit)
+
+    def rows_of(self, sequence: int) -> Rows:
+        source = int(np.searchsorted(self._first_ids, sequence, side="right")) - 1
+        begin = (sequence - int(self._first_ids[source])) * self.seq_len
+        end, starts = begin + self.seq_len + 1, self.sources[source].row_starts
+        low = int(np.searchsorted(starts, begin, side="right")) - 1
+        return Rows(source, range(low, int(np.searchsorted(starts, end))), begin, end)
 
     def _ids(self, step: int, *, first: int, count: int) -> Ints:
         if self.mixture is None:
@@ -195,7 +209,15 @@ class ExampleBatches:
         return int(self.targets_of_row[self.sequence_ids(step)].sum())
 
     def document_names(self, step: int, *, limit: int) -> list[str]:
-        return [self.shards.row_name(row) for row in self.sequence_ids(step)[:limit].tolist()]
+        return _first_names(self, step, limit)
+
+    @property
+    def sources(self) -> list[TokenShards]:
+        return [self.shards]
+
+    def rows_of(self, sequence: int) -> Rows:
+        begin, end = self.shards.row_starts[sequence : sequence + 2].tolist()
+        return Rows(0, range(sequence, sequence + 1), begin, min(end, begin + self.seq_len + 1))
 
 
 def _share(batches: PretrainBatches | ExampleBatches, step: int, *, first: int, count: int) -> Ints:
@@ -212,6 +234,12 @@ def _check_share(per_step: int, *, first: int, count: int) -> None:
         f"places [{first}, {first + count}) of a global batch of {per_step}: "
         "world_size * micro_batch_size * micro-steps must be the global batch"
     )
+
+
+def _first_names(batches: PretrainBatches | ExampleBatches, step: int, limit: int) -> list[str]:
+    found = (batches.rows_of(sequence) for sequence in batches.sequence_ids(step).tolist())
+    names = (batches.sources[each.source].row_name(row) for each in found for row in each.rows)
+    return list(islice(names, limit))
 
 
 @dataclass(frozen=True)

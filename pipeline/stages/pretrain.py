@@ -20,6 +20,7 @@ from pipeline.dag.store import Manifest
 from pipeline.stages import training_node
 from pipeline.stages.sharding import below
 from pipeline.training.config import TrainingConfig
+from pipeline.training.sources import source_names
 
 
 @dataclass
@@ -53,10 +54,8 @@ class Pretrain(TrainingConfig, Stage):
 
     @property
     def sources(self) -> list[str]:
-        """What the sources are called: by their node, or by node and part where a node gives several."""
-        references = [str(reference) for reference in self.ports()["tokens"][1]]
-        nodes = [reference.partition("/")[0] for reference in references]
-        return nodes if len(set(nodes)) == len(nodes) else references
+        """What the sources of tokens are called."""
+        return source_names([str(reference) for reference in self.ports()["tokens"][1]])
 
     def _mixture_problems(self) -> list[Problem]:
         references = self.ports()["tokens"][1]

@@ -46,8 +46,8 @@ def work(order: Order) -> TrainingResult:
     ranks = current_ranks()
     training = order.job.training
     corpus = open_corpus(order.job)
-    engine = build_engine(order, corpus.vocab_size, ranks)
-    recorder = build_recorder(order, engine, corpus.vocab_size, ranks)
+    engine = build_engine(order, corpus.learned.vocab_size, ranks)
+    recorder = build_recorder(order, engine, corpus.learned.vocab_size, ranks)
     first_step = resume(order, engine, recorder, ranks)
     last = training.num_steps
     evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, training.eval_every_steps, last)
@@ -56,7 +56,7 @@ def work(order: Order) -> TrainingResult:
     recorder.say(f"ready {time.time() - order.ordered_at:.1f} s after the start, at step {first_step}")
     train(
         engine,
-        corpus.batches,
+        corpus.learned.batches,
         config=training,
         ranks=ranks,
         first_step=first_step,
@@ -64,12 +64,12 @@ def work(order: Order) -> TrainingResult:
         evaluator=evaluator,
         checkpointer=checkpointer,
     )
-    model = order.job.model.with_vocab_size(corpus.vocab_size)
+    model = order.job.model.with_vocab_size(corpus.learned.vocab_size)
     if ranks.is_first:
         write_artifact(order.job, model, scratch=order.scratch, output=order.output, recorder=recorder)
     ranks.wait()
     counters = {"steps": last, "tokens": training.num_tokens, "parameters": num_parameters(model)}
-    return TrainingResult(counters | corpus.counters, recorder.newest() | corpus.metrics)
+    return TrainingResult(counters | corpus.learned.counters, recorder.newest() | corpus.learned.metrics)
 
 
 def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:

@@ -153,3 +153,22 @@ def test_looking_starts_without_the_heavy_libraries(tiny):
 def test_json_of_every_kind_can_be_parsed(look):
     for node in ("corpus", "tokenizer", "score", "base"):
         assert json.loads(look("show", node, "--json").out)["node"] == node
+
+
+def test_a_global_batch_names_its_documents_down_to_the_token(look):
+    facts = look("show", "base", "--sequence", "1", "--json").json
+    assert len(facts["sequences"]) == 2
+    ids = {row["id"] for row in look("inspect", "tokens/train", "--json", "--limit", "99").rows}
+    for sequence in facts["sequences"]:
+        assert sequence["source"] == "tokens"
+        assert {document["id"] for document in sequence["documents"]} <= ids
+        assert (
+            sum(document["tokens"] for document in sequence["documents"]) == 33
+        )  # 32 inputs, and the last target
+    said = look("show", "base", "--sequence", "1").out
+    assert all(document["id"] in said for document in facts["sequences"][0]["documents"])
+
+
+def test_what_has_no_global_batch_is_refused(look):
+    assert "trains nothing" in look("show", "clean", "--sequence", "0").error()
+    assert "0 to 1" in look("show", "base", "--sequence", "2").error()

@@ -1,0 +1,93 @@
+"""What a training saw at one step: the sequences of its global batch and the documents that each is made of."""
+
+from dataclasses import fields
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from data.mixture import MixtureRules
+from pipeline.dag.folder import Folder
+from pipeline.dag.store import Artifact, Store
+from pipeline.errors import ConfigError
+from pipeline.looking.lineage import Origin, origins
+from pipeline.looking.page import grid, visible
+from pipeline.training.config import Precision, TrainingConfig
+from pipeline.training.job import BatchKind
+from pipeline.training.sources import Batches, open_sources, source_names
+
+KINDS = {"pretrain": BatchKind.pretraining, "finetune": BatchKind.examples}
+"How the stages that train make sequences of rows."
+
+
+def global_batch_facts(artifact: Artifact, step: int, store: Store) -> dict[str, Any]:
+    """The sequences of `step` (from 0) in their order, each with its source and its documents.
+
+    Raises:
+        ConfigError: the artifact is no training, has no such step, or its tokens are no longer in the store.
+    """
+    manifest = artifact.manifest
+    if manifest.stage not in KINDS:
+        raise ConfigError(
+            f"{manifest.node} is of the stage {manifest.stage}, which trains nothing",
+            where="--sequence",
+            allowed=f"an artifact of {' or '.join(KINDS)}",
+            do="name a training",
+        )
+    training = _training_of(manifest.payload["config"])
+    if not 0 <= step < training.num_steps:
+        raise ConfigError(
+            f"there is no step {step}",
+            where="--sequence",
+            allowed=f"0 to {training.num_steps - 1}",
+            do="name a step of this training",
+        )
+    given = [each for each in origins(artifact) if each.port == "tokens"]
+    names = source_names([each.source for each in given])
+    folders = {name: _folder(each, store) for name, each in zip(names, given, strict=True)}
+    mixture = MixtureRules(**manifest.payload["config"].get("mixture", {}))
+    learned = open_sources(folders, training, kind=KINDS[manifest.stage], mixture=mixture)
+    sequences = [
+        _sequence(learned.batches, int(sequence), names) for sequence in learned.batches.sequence_ids(step)
+    ]
+    return {"node": manifest.node, "step": step, "sequences": sequences}
+
+
+def print_global_batch(facts: dict[str, Any], console: Console) -> None:
+    count = len(facts["sequences"])
+    console.print(Text(f"{facts['node']}, step {facts['step']}: {count} sequences\n", style="bold"))
+    table = grid("place", "sequence", "source", "document", "tokens", right=("place", "sequence", "tokens"))
+    for place, each in enumerate(facts["sequences"]):
+        opening = (str(place), str(each["sequence"]), each["source"])
+        for document in each["documents"]:
+            table.add_row(*opening, Text(visible(document["id"])), str(document["tokens"]))
+            opening = ("", "", "")
+    console.print(table)
+
+
+def _training_of(config: dict[str, Any]) -> TrainingConfig:
+    known = {each.name: config[each.name] for each in fields(TrainingConfig)}
+    return TrainingConfig(**known | {"precision": Precision(known["precision"])})
+
+
+def _folder(origin: Origin, store: Store) -> Folder:
+    artifact = store.find(origin.stage, origin.key)
+    if artifact is None:
+        raise ConfigError(
+            f"the tokens of {origin.source} are no longer in the store",
+            where=f"store={store.url}",
+            allowed=f"{origin.stage}/{origin.key}",
+            do=f"run {origin.node} again with the settings it had",
+        )
+    return artifact.folder.child(origin.part) if origin.part else artifact.folder
+
+
+def _sequence(batches: Batches, sequence: int, names: list[str]) -> dict[str, Any]:
+    found = batches.rows_of(sequence)
+    shards = batches.sources[found.source]
+    documents = []
+    for row in found.rows:
+        begin, end = shards.row_starts[row : row + 2].tolist()
+        num_tokens = min(end, found.end) - max(begin, found.begin)
+        documents.append({"id": shards.row_name(row), "row": row, "tokens": num_tokens})
+    return {"sequence": sequence, "source": names[found.source], "documents": documents}
