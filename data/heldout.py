@@ -8,8 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from data.batches import IGNORED, Batch, Boundaries, document_batch, example_batch, rows_with_targets
+from data.batches import IGNORED, Batch
 from data.errors import DataError
+from data.example_rows import example_batch, rows_with_targets
+from data.packed import Boundaries, document_batch
 from data.packing import Ints
 from data.shards import TokenShards
 
@@ -87,7 +89,7 @@ class EvalSequences:
 
 
 class EvalExamples:
-    """The examples of the shards in their order, one per row, cut and left out as `ExampleBatches` does."""
+    """The examples of the shards in their order, one per row, cut and left out as `ExampleSequences` does."""
 
     def __init__(self, shards: TokenShards, *, seq_len: int, pad_id: int) -> None:
         self.shards, self.seq_len, self.pad_id = shards, seq_len, pad_id

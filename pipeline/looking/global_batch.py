@@ -6,18 +6,17 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from data.batches import TrainingBatches
 from data.mixture import MixtureRules
 from pipeline.dag.folder import Folder
 from pipeline.dag.store import Artifact, Store
 from pipeline.errors import ConfigError
 from pipeline.looking.lineage import Origin, origins
 from pipeline.looking.page import grid, visible
-from pipeline.training.config import Precision, TrainingConfig
-from pipeline.training.job import BatchKind
-from pipeline.training.sources import Batches, open_sources, source_names
+from pipeline.training.config import Packing, Precision, TrainingConfig
+from pipeline.training.sources import open_sources, source_names
 
-KINDS = {"pretrain": BatchKind.pretraining, "finetune": BatchKind.examples}
-"How the stages that train make sequences of rows."
+TRAINS = ("pretrain", "finetune")
 
 
 def global_batch_facts(artifact: Artifact, step: int, store: Store) -> dict[str, Any]:
@@ -27,11 +26,11 @@ def global_batch_facts(artifact: Artifact, step: int, store: Store) -> dict[str,
         ConfigError: the artifact is no training, has no such step, or its tokens are no longer in the store.
     """
     manifest = artifact.manifest
-    if manifest.stage not in KINDS:
+    if manifest.stage not in TRAINS:
         raise ConfigError(
             f"{manifest.node} is of the stage {manifest.stage}, which trains nothing",
             where="--sequence",
-            allowed=f"an artifact of {' or '.join(KINDS)}",
+            allowed=f"an artifact of {' or '.join(TRAINS)}",
             do="name a training",
         )
     training = _training_of(manifest.payload["config"])
@@ -45,11 +44,11 @@ def global_batch_facts(artifact: Artifact, step: int, store: Store) -> dict[str,
     given = [each for each in origins(artifact) if each.port == "tokens"]
     names = source_names([each.source for each in given])
     folders = {name: _folder(each, store) for name, each in zip(names, given, strict=True)}
-    mixture = MixtureRules(**manifest.payload["config"].get("mixture", {}))
-    learned = open_sources(folders, training, kind=KINDS[manifest.stage], mixture=mixture)
-    sequences = [
-        _sequence(learned.batches, int(sequence), names) for sequence in learned.batches.sequence_ids(step)
-    ]
+    config = manifest.payload["config"]
+    mixture = MixtureRules(**config.get("mixture", {}))
+    packing = Packing(config["packing"]) if "packing" in config else None
+    batches = open_sources(folders, training, packing=packing, mixture=mixture).batches
+    sequences = [_sequence(batches, int(sequence), names) for sequence in batches.sequence_ids(step)]
     return {"node": manifest.node, "step": step, "sequences": sequences}
 
 
@@ -82,12 +81,10 @@ def _folder(origin: Origin, store: Store) -> Folder:
     return artifact.folder.child(origin.part) if origin.part else artifact.folder
 
 
-def _sequence(batches: Batches, sequence: int, names: list[str]) -> dict[str, Any]:
-    found = batches.rows_of(sequence)
-    shards = batches.sources[found.source]
-    documents = []
-    for row in found.rows:
-        begin, end = shards.row_starts[row : row + 2].tolist()
-        num_tokens = min(end, found.end) - max(begin, found.begin)
-        documents.append({"id": shards.row_name(row), "row": row, "tokens": num_tokens})
-    return {"sequence": sequence, "source": names[found.source], "documents": documents}
+def _sequence(batches: TrainingBatches, sequence: int, names: list[str]) -> dict[str, Any]:
+    source, spans = batches.spans(sequence)
+    shards = batches.pools[source].shards
+    documents = [
+        {"id": shards.row_name(span.row), "row": span.row, "tokens": span.end - span.begin} for span in spans
+    ]
+    return {"sequence": sequence, "source": names[source], "documents": documents}

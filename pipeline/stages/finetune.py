@@ -51,7 +51,7 @@ class Finetune(TrainingConfig, Stage):
     def run(self, context: StageContext) -> StageResult:
         from data.tokenizer import Tokenizer
         from model.weights import load_config
-        from pipeline.training.job import BatchKind, TrainingJob
+        from pipeline.training.job import TrainingJob
 
         for name in ("tokens", "validation"):
             training_node.require_shards(context.inputs[name], node=context.node, port=name)
@@ -65,7 +65,7 @@ class Finetune(TrainingConfig, Stage):
             tokenizer_hash=Tokenizer.load(tokenizer.local()).hash,
             validation_tokens=tuple(each.folder for each in context.inputs["validation"]),
             initial_weights=weights,
-            batch_kind=BatchKind.examples,
+            packing=None,
         )
         return training_node.train(context, job)
 

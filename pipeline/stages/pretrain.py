@@ -19,7 +19,7 @@ from pipeline.dag.stage import (
 from pipeline.dag.store import Manifest
 from pipeline.stages import training_node
 from pipeline.stages.sharding import below
-from pipeline.training.config import TrainingConfig
+from pipeline.training.config import Packing, TrainingConfig
 from pipeline.training.sources import source_names
 
 
@@ -46,6 +46,9 @@ class Pretrain(TrainingConfig, Stage):
     "Architecture and shape: one of conf/model."
     mixture: MixtureRules = field(default_factory=MixtureRules)
     "How much of each source the run sees, where there are several."
+
+    packing: Packing = Packing.concatenate
+    "concatenate: full sequences, documents run on; best_fit: whole documents, as many as fit; pad: one to a sequence."
 
     def problems(self) -> list[Problem]:
         found = TrainingConfig.problems(self) + below("model", self.model.problems())
@@ -100,5 +103,6 @@ class Pretrain(TrainingConfig, Stage):
             validation_tokens=tuple(each.folder for each in context.inputs["validation"]),
             initial_weights=initial[0].folder if initial else None,
             mixture=self.mixture,
+            packing=self.packing,
         )
         return training_node.train(context, job)

@@ -18,6 +18,17 @@ class Precision(Enum):
     fp32 = "fp32"
 
 
+class Packing(Enum):
+    """How documents become sequences."""
+
+    concatenate = "concatenate"
+    "In one long row that is cut into full sequences; every token is a target."
+    best_fit = "best_fit"
+    "Whole, as many as fit; only one that is longer than a sequence is cut. The rest is padding."
+    pad = "pad"
+    "One to a sequence, or a piece of one that is longer; the rest is padding."
+
+
 class Schedule(Enum):
     """How the learning rate falls after the warm-up."""
 

@@ -1,13 +1,12 @@
 """The tokens of a job: what it learns from, and what is held out."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from data.shards import TokenShards
 from pipeline.training.evaluator import HeldOut, hold_out
-from pipeline.training.job import BatchKind, TrainingJob
-from pipeline.training.sources import Learned, build_batches, open_shards, open_sources
+from pipeline.training.job import TrainingJob
+from pipeline.training.sources import Learned, build_pool, open_shards, open_sources
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ def open_corpus(job: TrainingJob) -> Corpus:
     learned = open_sources(
         job.train_tokens,
         job.training,
-        kind=job.batch_kind,
+        packing=job.packing,
         mixture=job.mixture,
         tokenizer_hash=job.tokenizer_hash,
     )
@@ -33,7 +32,7 @@ def _held_out(job: TrainingJob) -> HeldOut | None:
         return None
     shards = open_shards(job.validation_tokens, job.tokenizer_hash)
     return hold_out(
-        partial(build_batches, job.batch_kind, job.training, shards, seed=0),
+        build_pool(shards, job.training, job.packing),
         max_sequences=job.training.eval_max_sequences,
         targets_per_byte=_num_targets(job, shards) / max(1, shards.num_bytes),
     )
@@ -41,7 +40,7 @@ def _held_out(job: TrainingJob) -> HeldOut | None:
 
 def _num_targets(job: TrainingJob, shards: TokenShards) -> int:
     """Targets of all rows: what bits per byte weigh the mean loss with."""
-    if job.batch_kind is BatchKind.examples and shards.loss_mask is not None:
+    if job.packing is None and shards.loss_mask is not None:
         mask: Any = shards.loss_mask
         return int(mask.sums(shards.row_starts[:-1], shards.row_starts[1:]).sum())
     return shards.num_tokens

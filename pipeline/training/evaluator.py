@@ -1,12 +1,11 @@
 """Loss on held-out text while training: exact over the same sequences at every step, for any number of ranks."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 
-from data.batches import IGNORED, Batch, TrainingBatches
+from data.batches import IGNORED, Batch, SequencePool, TrainingBatches
 from pipeline.training.engine import Engine
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import Recorder
@@ -23,14 +22,15 @@ class HeldOut:
 
 
 def hold_out(
-    build: Callable[[int], TrainingBatches],
+    pool: SequencePool,
     *,
     max_sequences: int,
     targets_per_byte: float,
 ) -> HeldOut:
-    """At most `max_sequences` of the sequences of `build(sequences per step)`."""
-    num_sequences = min(max_sequences, build(1).num_sequences)
-    return HeldOut(build(num_sequences), num_sequences, targets_per_byte)
+    """At most `max_sequences` of the pool's sequences, drawn once."""
+    num_sequences = min(max_sequences, pool.num_sequences)
+    batches = TrainingBatches([pool], sequences_per_step=num_sequences, seed=0)
+    return HeldOut(batches, num_sequences, targets_per_byte)
 
 
 @dataclass

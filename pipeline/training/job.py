@@ -1,21 +1,11 @@
 """What a training stage hands to its workers, and what it gets back."""
 
 from dataclasses import dataclass, field
-from enum import Enum
 
 from data.mixture import MixtureRules
 from model.config import ModelConfig
 from pipeline.dag.folder import Folder
-from pipeline.training.config import TrainingConfig
-
-
-class BatchKind(Enum):
-    """How rows of tokens become sequences."""
-
-    pretraining = "pretraining"
-    "Documents in one long row, cut into full sequences; every token is a target."
-    examples = "examples"
-    "One example per sequence, padded; the loss mask says which tokens are targets."
+from pipeline.training.config import Packing, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -35,7 +25,8 @@ class TrainingJob:
     "Held-out shards; empty: nothing is evaluated."
     initial_weights: Folder | None = None
     "A weights artifact to begin from; None: initialised from the seed."
-    batch_kind: BatchKind = BatchKind.pretraining
+    packing: Packing | None = Packing.concatenate
+    "How documents become sequences; None: the rows are examples."
     mixture: MixtureRules = field(default_factory=MixtureRules)
     "How several sources are mixed."
 

@@ -3,27 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from data.batches import Boundaries, ExampleBatches, PretrainBatches
+from data.batches import SequencePool, TrainingBatches
+from data.example_rows import ExampleSequences
+from data.fitted import Fit, FittedSequences
 from data.mixture import Mixture, MixtureRules, plan_counts
-from data.packing import num_packed
+from data.packed import Boundaries, PackedSequences
 from data.shards import TokenShards
 from pipeline.dag.folder import Folder
-from pipeline.training.config import TrainingConfig
-from pipeline.training.job import BatchKind
-
-Batches = PretrainBatches | ExampleBatches
+from pipeline.training.config import Packing, TrainingConfig
 
 
 @dataclass(frozen=True)
 class Learned:
     """The batches of a run, and what it takes from each source of a mixture."""
 
-    batches: Batches
+    batches: TrainingBatches
     vocab_size: int
     counters: dict[str, int] = field(default_factory=dict)
-    "Tokens of the whole run, as tokens/<source>."
+    "Tokens of the whole run, as tokens/<source>; they add up to all that it trains on."
     metrics: dict[str, float] = field(default_factory=dict)
-    "How often the run sees a source, as epochs/<source>."
+    "How often the run sees a source, as epochs/<source>; how full sequences are, as packing/fill."
 
 
 def source_names(references: Sequence[str]) -> list[str]:
@@ -36,30 +35,39 @@ def open_sources(
     folders: Mapping[str, Folder],
     training: TrainingConfig,
     *,
-    kind: BatchKind,
+    packing: Packing | None,
     mixture: MixtureRules,
     tokenizer_hash: str | None = None,
 ) -> Learned:
     """Raises `DataError` where the tokens are not the tokenizer's, do not fill a sequence, or do not last."""
-    shards = open_shards(tuple(folders.values()), tokenizer_hash)
-    vocab_size = shards.format.vocab_size
+    vocab_size = open_shards(tuple(folders.values()), tokenizer_hash).format.vocab_size
     per_step, seed = training.sequences_per_step, training.seed
-    if kind is BatchKind.examples or len(folders) == 1:
-        return Learned(build_batches(kind, training, shards, per_step, seed), vocab_size)
-    sources = {name: open_shards((folder,), tokenizer_hash) for name, folder in folders.items()}
-    sizes = {name: num_packed(each.num_tokens, seq_len=training.seq_len) for name, each in sources.items()}
+    pools = {
+        name: build_pool(open_shards((folder,), tokenizer_hash), training, packing)
+        for name, folder in folders.items()
+    }
+    fill = _fill(list(pools.values()))
+    if len(pools) == 1:
+        batches = TrainingBatches(list(pools.values()), sequences_per_step=per_step, seed=seed)
+        return Learned(batches, vocab_size, metrics=fill)
+    sizes = {name: pool.num_sequences for name, pool in pools.items()}
     counts = plan_counts(mixture, sizes, num_draws=training.num_steps * per_step)
-    batches = PretrainBatches(
-        list(sources.values()),
-        seq_len=training.seq_len,
+    mixed = TrainingBatches(
+        list(pools.values()),
         sequences_per_step=per_step,
         seed=seed,
-        boundaries=_boundaries(training),
         mixture=Mixture(list(counts.values()), seed=seed),
     )
     tokens = {f"tokens/{name}": count * training.seq_len for name, count in counts.items()}
     epochs = {f"epochs/{name}": count / sizes[name] for name, count in counts.items()}
-    return Learned(batches, vocab_size, tokens, epochs)
+    return Learned(mixed, vocab_size, tokens, epochs | fill)
+
+
+def _fill(pools: Sequence[SequencePool]) -> dict[str, float]:
+    """The fraction of positions with a target, where there is padding by plan."""
+    fitted = [pool for pool in pools if isinstance(pool, FittedSequences)]
+    total = sum(pool.num_sequences for pool in fitted)
+    return {"packing/fill": sum(pool.fill * pool.num_sequences for pool in fitted) / total} if fitted else {}
 
 
 def open_shards(folders: Sequence[Folder], tokenizer_hash: str | None) -> TokenShards:
@@ -68,27 +76,14 @@ def open_shards(folders: Sequence[Folder], tokenizer_hash: str | None) -> TokenS
     return TokenShards(paths, tokenizer_hash=tokenizer_hash)
 
 
-def build_batches(
-    kind: BatchKind, training: TrainingConfig, shards: TokenShards, sequences_per_step: int, seed: int
-) -> Batches:
-    """Batches of one source."""
-    if kind is BatchKind.examples:
-        pad_id = shards.format.eos_id  # padding has no target and is attended to by nothing that has one
-        return ExampleBatches(
-            shards,
-            seq_len=training.seq_len,
-            examples_per_step=sequences_per_step,
-            seed=seed,
-            pad_id=pad_id,
-        )
-    return PretrainBatches(
-        [shards],
-        seq_len=training.seq_len,
-        sequences_per_step=sequences_per_step,
-        seed=seed,
-        boundaries=_boundaries(training),
-    )
-
-
-def _boundaries(training: TrainingConfig) -> Boundaries:
-    return Boundaries.mask if training.mask_documents else Boundaries.ignore
+def build_pool(shards: TokenShards, training: TrainingConfig, packing: Packing | None) -> SequencePool:
+    """The sequences of one source; without a packing its rows are examples."""
+    seq_len = training.seq_len
+    if packing is None:
+        # padding has no target and is attended to by nothing that has one
+        return ExampleSequences(shards, seq_len=seq_len, pad_id=shards.format.eos_id)
+    boundaries = Boundaries.mask if training.mask_documents else Boundaries.ignore
+    if packing is Packing.concatenate:
+        return PackedSequences(shards, seq_len=seq_len, boundaries=boundaries)
+    fit = Fit.best if packing is Packing.best_fit else Fit.one
+    return FittedSequences(shards, seq_len=seq_len, fit=fit, boundaries=boundaries)

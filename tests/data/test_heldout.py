@@ -3,9 +3,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.batches import IGNORED, Boundaries
+from data.batches import IGNORED
 from data.errors import DataError
 from data.heldout import EvalExamples, EvalSequences
+from data.packed import Boundaries
 
 function_fixtures = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 

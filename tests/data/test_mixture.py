@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.batches import Boundaries, PretrainBatches
+from data.batches import IGNORED, TrainingBatches
 from data.errors import DataError
+from data.example_rows import ExampleSequences
 from data.mixture import Mixture, MixtureRules, plan_counts
+from data.packed import Boundaries, PackedSequences
 from tests.data.test_batches import SPLITS, whole_batch
 
 SIZES = {"code": 3000, "prose": 1000, "dialogue": 50}
@@ -109,14 +111,8 @@ def test_a_mixed_batch_is_the_same_for_every_split_and_counts_its_sources(write_
         sources.append(
             write_shards([[base + k, base + k + 1, 0] for k in range(rows)], folder=tmp_path / str(base))
         )
-    batches = PretrainBatches(
-        sources,
-        seq_len=4,
-        sequences_per_step=8,
-        seed=1,
-        boundaries=boundaries,
-        mixture=Mixture([60, 20], seed=1),
-    )
+    pools = [PackedSequences(source, seq_len=4, boundaries=boundaries) for source in sources]
+    batches = TrainingBatches(pools, sequences_per_step=8, seed=1, mixture=Mixture([60, 20], seed=1))
     seen = Counter()
     for step in range(10):
         expected = whole_batch(batches, step, SPLITS[0])
@@ -126,3 +122,15 @@ def test_a_mixed_batch_is_the_same_for_every_split_and_counts_its_sources(write_
         seen.update("first" if max(row) < 500 else "second" for row in expected["input_ids"].tolist())
         assert len(batches.document_names(step, limit=3)) >= 3
     assert seen == {"first": 60, "second": 20}
+
+
+def test_examples_of_several_sources_are_padded_together(write_shards, tmp_path):
+    (tmp_path / "long").mkdir()
+    short = write_shards([([1, 2, 0], [0, 1, 1])] * 5, has_loss_mask=True)
+    long = write_shards([([*range(3, 30), 0], [1] * 28)] * 5, has_loss_mask=True, folder=tmp_path / "long")
+    pools = [ExampleSequences(shards, seq_len=64, pad_id=0) for shards in (short, long)]
+    batches = TrainingBatches(pools, sequences_per_step=4, seed=0, mixture=Mixture([2, 2], seed=0))
+    batch = whole_batch(batches, 0, (1, 4, 1))
+    assert batch["input_ids"].shape == (4, 32)
+    assert sorted((batch["labels"] != IGNORED).sum(axis=1).tolist()) == [2, 2, 27, 27]
+    assert batches.num_targets(0) == 58

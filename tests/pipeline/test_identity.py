@@ -144,7 +144,7 @@ GOLDEN = {
     "split": "bf178c8d5793aff57d7c5bcfbb4fede7",
     "tokenizer": "8d12aa060c68ff758fe700a521791aa1",
     "tokens": "22dc52394f8d6dd8faacf105fabf4e1e",
-    "base": "1e5f07cb0f932621404c6a474b140520",
+    "base": "f8a8465997193a5f6015d935cdc79b1c",
     "base_score": "9e8d3ed4bc058a5d6e83f04a9d63ab10",
     "pairs": "8a48b9a1c4ab00f5fbdbe80e421317a3",
     "pair_tokens": "585e6c0f23c733d4c026ad67de197099",

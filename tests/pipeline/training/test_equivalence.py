@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data.batches import PretrainBatches
+from data.batches import TrainingBatches
+from data.packed import PackedSequences
 from data.shards import TokenShards
 from model.registry import build_model
 from pipeline.training.config import Precision
@@ -46,9 +47,8 @@ def plain(make_job, corpus):
     job = make_job(num_steps=NUM_STEPS)
     shards = TokenShards(sorted(corpus["train"].local().glob("*.arrow")))
     config = job.training
-    batches = PretrainBatches(
-        [shards], seq_len=config.seq_len, sequences_per_step=config.sequences_per_step, seed=config.seed
-    )
+    pool = PackedSequences(shards, seq_len=config.seq_len)
+    batches = TrainingBatches([pool], sequences_per_step=config.sequences_per_step, seed=config.seed)
     torch.manual_seed(config.seed)
     model = build_model(job.model.with_vocab_size(shards.format.vocab_size))
     optimizer = plain_optimizer(model, config)

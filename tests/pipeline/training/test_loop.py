@@ -11,7 +11,7 @@ from data.errors import DataError
 from data.mixture import MixtureRules
 from model.weights import load_weights
 from pipeline.errors import StageFailedError
-from pipeline.training.config import Precision
+from pipeline.training.config import Packing, Precision
 
 
 def test_accumulated_micro_batches_are_the_full_batch(here, make_job):
@@ -138,3 +138,13 @@ def test_sources_of_different_tokenizers_are_refused(here, make_job, corpus):
     job = make_job({"train_tokens": {"a": corpus["train"], "b": corpus["train"]}, "tokenizer_hash": "0" * 16})
     with pytest.raises(DataError, match="made by tokenizer"):
         here.run(job, "run")
+
+
+@pytest.mark.parametrize("packing", [Packing.best_fit, Packing.pad])
+def test_whole_documents_are_learned_from_too(here, make_job, packing):
+    job = make_job({"packing": packing}, mask_documents=True, eval_every_steps=6)
+    result = here.run(job, "run", micro_batch_size=8)
+    assert 0.5 < result.metrics["packing/fill"] <= 1
+    assert here.losses("run")[-1] < here.losses("run")[0] - 0.1
+    here.run(job, "parts", micro_batch_size=2)
+    assert here.losses("parts") == pytest.approx(here.losses("run"), abs=1e-5)

@@ -1,0 +1,170 @@
+"""Sequences of whole documents: as many as fit, none cut that need not be, the rest padding.
+
+A document of more than T targets is cut into pieces of T. Pieces are fitted into sequences of T by best-fit
+decreasing, which cuts the truncations of concatenation to those that length forces (Ding et al. 2024, "Fewer
+Truncations Improve Language Modeling"). Pieces of one length are placed together, as in histogram packing (Krell et
+al. 2021, "Efficient Sequence Packing without Cross-contamination"), so that time grows with T and not with the corpus.
+Memory is some 40 bytes for each piece.
+"""
+
+from bisect import bisect_left, insort
+from enum import Enum
+
+import numpy as np
+
+from data.batches import IGNORED, Batch, Span
+from data.errors import DataError
+from data.packed import Boundaries
+from data.packing import Ints
+from data.shards import TokenShards
+
+
+class Fit(Enum):
+    """How many pieces share a sequence."""
+
+    best = "best"  # as many as best-fit decreasing puts there
+    one = "one"
+
+
+class FittedSequences:
+    """Sequences of pieces, each beginning with its document's own tokens: a document's first token is no target.
+
+    Raises `DataError` where no document has a target.
+    """
+
+    def __init__(
+        self,
+        shards: TokenShards,
+        *,
+        seq_len: int,
+        fit: Fit = Fit.best,
+        boundaries: Boundaries = Boundaries.ignore,
+    ) -> None:
+        self.shards, self.seq_len, self.boundaries = shards, seq_len, boundaries
+        rows, begins, lengths = _pieces(shards.row_starts, seq_len)
+        if not len(rows):
+            raise DataError(
+                f"none of {shards.num_rows} documents has a token to learn",
+                where=str(shards.paths[0].parent),
+                allowed="documents of more than their end-of-text id",
+                do="add text",
+            )
+        bins = best_fit(lengths, seq_len) if fit is Fit.best else np.arange(len(rows))
+        order = np.lexsort((begins, bins))
+        self._rows, self._begins, self._lengths = rows[order], begins[order], lengths[order]
+        self._offsets = np.concatenate(([0], np.cumsum(np.bincount(bins))))
+        self.num_sequences = len(self._offsets) - 1
+        self._targets = np.add.reduceat(self._lengths, self._offsets[:-1])
+
+    @property
+    def fill(self) -> float:
+        """Fraction of all positions that have a target."""
+        return float(self._targets.sum() / (self.num_sequences * self.seq_len))
+
+    def batch(self, sequences: Ints) -> Batch:
+        shape = len(sequences), self.seq_len
+        batch = {
+            "input_ids": np.full(shape, self.shards.format.eos_id, dtype=np.int64),
+            "labels": np.full(shape, IGNORED, dtype=np.int64),
+        }
+        if self.boundaries is Boundaries.mask:
+            batch |= {"document_ids": np.empty(shape, np.int64), "position_ids": np.empty(shape, np.int64)}
+        for place, sequence in enumerate(sequences.tolist()):
+            self._fill_row(batch, place, self.spans(sequence))
+        return batch
+
+    def num_targets(self, sequences: Ints) -> int:
+        return int(self._targets[sequences].sum())
+
+    def spans(self, sequence: int) -> list[Span]:
+        pieces = slice(*self._offsets[sequence : sequence + 2].tolist())
+        found = zip(self._rows[pieces], self._begins[pieces], self._lengths[pieces], strict=True)
+        return [Span(int(row), int(begin), int(begin + length + 1)) for row, begin, length in found]
+
+    def _fill_row(self, batch: Batch, place: int, spans: list[Span]) -> None:
+        first = 0
+        for document, span in enumerate(spans):
+            tokens = self.shards.tokens.read(span.begin, span.end)
+            here = slice(first, first + len(tokens) - 1)
+            batch["input_ids"][place, here], batch["labels"][place, here] = tokens[:-1], tokens[1:]
+            self._mark(batch, place, here, document)
+            first = here.stop
+        self._mark(batch, place, slice(first, self.seq_len), len(spans))  # padding is a document of its own
+
+    def _mark(self, batch: Batch, place: int, here: slice, document: int) -> None:
+        if self.boundaries is Boundaries.mask:
+            batch["document_ids"][place, here] = document
+            batch["position_ids"][place, here] = np.arange(here.stop - here.start)
+
+
+def _pieces(row_starts: Ints, seq_len: int) -> tuple[Ints, Ints, Ints]:
+    """Row, first token and number of targets of each piece, all [num_pieces], in the order of the rows."""
+    targets = np.diff(row_starts) - 1
+    counts = -(-targets // seq_len)
+    rows = np.repeat(np.arange(len(targets)), counts)
+    number = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rows, row_starts[rows] + number * seq_len, np.minimum(seq_len, targets[rows] - number * seq_len)
+
+
+def best_fit(lengths: Ints, capacity: int) -> Ints:
+    """The bin of each piece, [num_pieces], by best-fit decreasing; bins are numbered as they are opened.
+
+    Args:
+        lengths: [num_pieces], each in [1, capacity].
+        capacity: of a bin.
+    """
+    bins = np.empty(len(lengths), dtype=np.int64)
+    by_length = np.argsort(-lengths, kind="stable")
+    sizes, firsts = np.unique(-lengths[by_length], return_index=True)
+    room = _Room()
+    num_bins = 0
+    for size, group in zip((-sizes).tolist(), np.split(by_length, firsts[1:]), strict=True):
+        pieces = group
+        while len(pieces):
+            free = room.least(size) or capacity
+            each = free // size  # the first bin stays the best fit until it is full
+            wanted = -(-len(pieces) // each)
+            taken = room.take(free, wanted)
+            if taken is None:
+                taken = np.arange(num_bins, num_bins + wanted)
+                num_bins += wanted
+            now = pieces[: len(taken) * each]
+            bins[now] = taken[np.arange(len(now)) // each]
+            num_full, rest = divmod(len(now), each)
+            room.put(free - each * size, taken[:num_full])
+            room.put(free - rest * size, taken[num_full:])
+            pieces = pieces[len(now) :]
+    return bins
+
+
+class _Room:
+    """Open bins by the room that is left in them."""
+
+    def __init__(self) -> None:
+        self._bins: dict[int, list[Ints]] = {}
+        self._sizes: list[int] = []
+
+    def least(self, size: int) -> int | None:
+        """The least room of `size` or more that a bin has."""
+        place = bisect_left(self._sizes, size)
+        return self._sizes[place] if place < len(self._sizes) else None
+
+    def take(self, free: int, wanted: int) -> Ints | None:
+        """Up to `wanted` bins with just so much room; None where there is none."""
+        if free not in self._bins:
+            return None
+        bins = self._bins[free].pop()
+        if len(bins) > wanted:
+            self._bins[free].append(bins[wanted:])
+        if not self._bins[free]:
+            del self._bins[free]
+            self._sizes.remove(free)
+        return bins[:wanted]
+
+    def put(self, free: int, bins: Ints) -> None:
+        if not free or not len(bins):
+            return
+        if free not in self._bins:
+            self._bins[free] = []
+            insort(self._sizes, free)
+        self._bins[free].append(bins)

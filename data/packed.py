@@ -1,0 +1,60 @@
+"""Sequences cut out of one long concatenation of documents: every token is a target, nothing is padding."""
+
+from enum import Enum
+
+import numpy as np
+
+from data.batches import Batch, Span
+from data.errors import DataError
+from data.packing import Ints, document_columns, num_packed, pack
+from data.shards import TokenShards
+
+
+class Boundaries(Enum):
+    """What the ends of documents mean inside of a packed sequence."""
+
+    ignore = "ignore"  # attention and positions run through them
+    mask = "mask"  # attention stays within a document, positions restart: document_ids and position_ids are given
+
+
+class PackedSequences:
+    """Sequence i has the targets [i * T + 1, (i + 1) * T + 1) of the concatenation.
+
+    Raises `DataError` where the shards do not fill one sequence.
+    """
+
+    def __init__(
+        self, shards: TokenShards, *, seq_len: int, boundaries: Boundaries = Boundaries.ignore
+    ) -> None:
+        self.shards, self.seq_len, self.boundaries = shards, seq_len, boundaries
+        self.num_sequences = num_packed(shards.num_tokens, seq_len=seq_len)
+        if not self.num_sequences:
+            raise DataError(
+                f"{shards.num_tokens} tokens do not fill one sequence of {seq_len}",
+                where=str(shards.paths[0].parent),
+                allowed=f"at least {seq_len + 1} tokens",
+                do="add text, or set a shorter seq_len",
+            )
+
+    def batch(self, sequences: Ints) -> Batch:
+        inputs, labels = pack(self.shards.tokens, sequences, seq_len=self.seq_len)
+        batch = {"input_ids": inputs, "labels": labels}
+        if self.boundaries is Boundaries.mask:
+            batch |= document_batch(self.shards, sequences * self.seq_len + 1, seq_len=self.seq_len)
+        return batch
+
+    def num_targets(self, sequences: Ints) -> int:
+        return len(sequences) * self.seq_len
+
+    def spans(self, sequence: int) -> list[Span]:
+        begin, starts = sequence * self.seq_len, self.shards.row_starts
+        end = begin + self.seq_len + 1
+        low = int(np.searchsorted(starts, begin, side="right")) - 1
+        high = int(np.searchsorted(starts, end))
+        bounds = np.clip(starts[low : high + 1], begin, end).tolist()
+        return [Span(low + place, bounds[place], bounds[place + 1]) for place in range(high - low)]
+
+
+def document_batch(shards: TokenShards, targets_from: Ints, *, seq_len: int) -> Batch:
+    document_ids, position_ids = document_columns(shards.row_starts, targets_from, seq_len=seq_len)
+    return {"document_ids": document_ids, "position_ids": position_ids}
