@@ -91,6 +91,7 @@ class NodeFinished:
     seconds: float
     counters: dict[str, int]
     metrics: dict[str, float]
+    pages: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -215,6 +215,7 @@ class Runner:
                 seconds=time.time() - started_at,
                 counters=result.counters,
                 metrics=result.metrics,
+                pages=result.pages,
             )
         )
         return artifact

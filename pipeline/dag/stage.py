@@ -144,6 +144,8 @@ class StageResult:
     "Whole numbers that add up: documents in, kept, dropped by reason, tokens."
     metrics: dict[str, float] = field(default_factory=dict)
     "Measurements of the result: losses, scores, fractions."
+    pages: dict[str, str] = field(default_factory=dict)
+    "File name to a small text or HTML page that the record of the run shows too."
 
 
 class Channel(Protocol):

@@ -1,5 +1,6 @@
 """What every sheet is made of: headings, fields, shortened lists, and text that cannot touch the terminal."""
 
+import io
 import json
 import re
 import sys
@@ -15,12 +16,18 @@ from pipeline.report.table import open_console
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 MOST_NAMES = 8
+HTML_WIDTH = 120
 PICTURES = 0x2400
 "Where Unicode has its pictures of the control characters."
 
 
 def standard_console() -> Console:
     return open_console(sys.stdout)
+
+
+def recording_console() -> Console:
+    """A console that shows nothing and remembers all, for `export_html`."""
+    return Console(record=True, file=io.StringIO(), width=HTML_WIDTH, highlight=False)
 
 
 def print_json(facts: object) -> None:

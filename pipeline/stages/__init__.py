@@ -2,6 +2,7 @@
 
 from pipeline.dag.stage import Stage
 from pipeline.stages.clean import Clean
+from pipeline.stages.data_report import DataReport
 from pipeline.stages.dedup import Dedup
 from pipeline.stages.evaluate import Evaluate
 from pipeline.stages.examples import Examples
@@ -22,6 +23,7 @@ STAGES: tuple[type[Stage], ...] = (
     Examples,
     TrainTokenizer,
     Tokenize,
+    DataReport,
     Pretrain,
     Finetune,
     Evaluate,

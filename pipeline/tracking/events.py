@@ -33,6 +33,7 @@ def record(tracker: Tracker, event: Event, *, below: str = "") -> None:
                 artifact_url=event.url,
                 digest=event.digest,
                 note=_note(event),
+                pages=event.pages,
             )
         case NodeFailed():
             status: Status = "KILLED" if event.interrupted else "FAILED"

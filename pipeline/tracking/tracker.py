@@ -81,13 +81,15 @@ class Tracker:
         artifact_url: str,
         note: str,
         digest: str = "",
+        pages: dict[str, str] | None = None,
     ) -> None:
         """End a node's run. The artifact stays where it is: MLflow keeps its address and digest.
 
-        `note` is Markdown, shown as the run's description.
+        `note` is Markdown, shown as the run's description; `pages` (file name to text) become its artifacts.
         """
         reference = _given({"url": artifact_url, "digest": digest})
         files = {"artifact.json": json.dumps(reference, indent=2)} if artifact_url else {}
+        files |= pages or {}
         tags = {f"headrace.artifact.{name}": value for name, value in reference.items()}
         tags |= _given({"mlflow.note.content": note})
         self._record("finish_node", node=node, status=status, metrics=metrics, tags=tags, files=files)

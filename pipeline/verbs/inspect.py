@@ -1,7 +1,9 @@
 """`headrace inspect`: what is inside of an artifact, decoded: texts, tokens and masks, tensors, scores."""
 
 import argparse
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +12,7 @@ from rich.text import Text
 from pipeline.dag.references import check_part
 from pipeline.dag.store import Store
 from pipeline.errors import ConfigError
+from pipeline.looking.data_sheets import data_report_facts, print_data_report
 from pipeline.looking.decoding import Decoder, decoder_of
 from pipeline.looking.lineage import home_of
 from pipeline.looking.model_sheets import (
@@ -21,10 +24,11 @@ from pipeline.looking.model_sheets import (
     report_facts,
     tokenizer_facts,
 )
-from pipeline.looking.page import fields, print_json_line, standard_console
+from pipeline.looking.page import fields, print_json_line, recording_console, standard_console
 from pipeline.looking.row_sheets import print_row
 from pipeline.looking.rows import Query, Rows
 from pipeline.looking.subject import ArtifactPart
+from pipeline.stages.data_report import PAGE
 from pipeline.verbs.session import finder, one_reference, open_session
 
 DEFAULT_ROWS = 5
@@ -46,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of each text, at most; 0: all (default %(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON lines, whole and decoded")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON lines, whole and decoded")
+    form.add_argument("--html", type=Path, metavar="FILE", help="write it as a page for the browser instead")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -60,16 +66,41 @@ def main(arguments: argparse.Namespace) -> int:
     kind = subject.artifact.manifest.kind
     limit = arguments.limit if arguments.limit is not None else DEFAULT_ROWS
     query = Query(limit, arguments.offset, arguments.source, arguments.contains)
+    console = recording_console() if arguments.html else standard_console()
     if kind in ROW_KINDS:
-        _rows(subject, query, store, arguments)
+        _rows(subject, query, store, arguments, console)
     else:
         if arguments.limit is None:
             query = replace(query, limit=TABLE_ROWS)
-        _contents(subject, query, arguments)
+        _contents(subject, query, arguments, console)
+    if arguments.html:
+        _write_page(arguments.html, _own_page(subject) or console.export_html().encode())
     return 0
 
 
-def _rows(subject: ArtifactPart, query: Query, store: Store, arguments: argparse.Namespace) -> None:
+def _own_page(subject: ArtifactPart) -> bytes | None:
+    """The page that an artifact brings along."""
+    if subject.artifact.manifest.kind != "data_report":
+        return None
+    return subject.artifact.folder.read_bytes(PAGE)
+
+
+def _write_page(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise ConfigError(
+            f"the page cannot be written: {error.strerror}",
+            where=f"--html {path}",
+            allowed="a file in a folder that this user may write to",
+            do="choose another file",
+        ) from error
+    sys.stdout.write(f"{path}\n")
+
+
+def _rows(
+    subject: ArtifactPart, query: Query, store: Store, arguments: argparse.Namespace, console: Console
+) -> None:
     rows = Rows(subject)
     if rows.kind == "tokens" and rows.names:
         rows.decoder = decoder_of(subject.artifact, store, tokenizer_hash=rows.token_format().tokenizer_hash)
@@ -78,7 +109,6 @@ def _rows(subject: ArtifactPart, query: Query, store: Store, arguments: argparse
         for row in rows.select(query):
             print_json_line(row)
         return
-    console = standard_console()
     console.print(_opening(rows))
     shown = 0
     for row in rows.select(query):
@@ -106,9 +136,9 @@ def _of_tokens(rows: Rows, decoder: Decoder | None) -> str:
     return f"tokenizer {form.tokenizer_hash[:12]} with {form.vocab_size:,} ids, {made}; {learned}"
 
 
-def _contents(subject: ArtifactPart, query: Query, arguments: argparse.Namespace) -> None:
+def _contents(subject: ArtifactPart, query: Query, arguments: argparse.Namespace, console: Console) -> None:
     """What is not rows."""
-    artifact, console = subject.artifact, standard_console()
+    artifact = subject.artifact
     kind = artifact.manifest.kind
     facts: dict[str, Any]
     if kind == "tokenizer":
@@ -117,6 +147,8 @@ def _contents(subject: ArtifactPart, query: Query, arguments: argparse.Namespace
         facts = model_facts(artifact, query)
     elif kind == "report":
         facts = report_facts(artifact, query)
+    elif kind == "data_report":
+        facts = data_report_facts(artifact)
     else:
         facts = artifact.folder.read_json("registration.json")
     if arguments.json:
@@ -135,6 +167,8 @@ def _print_contents(
         print_model(facts, console)
     elif kind == "report":
         print_report(facts, characters=characters, console=console)
+    elif kind == "data_report":
+        print_data_report(facts, console)
     else:
         console.print(fields(facts))
 

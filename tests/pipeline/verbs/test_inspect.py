@@ -175,3 +175,18 @@ def test_shards_of_another_tokenizer_than_their_lineage_are_refused(headrace, ma
     built["tokenizer"].folder.write_bytes("tokenizer_config.json", config)
     said = headrace("inspect", built["tokens"].manifest.key, *tiny.overrides)
     assert "their lineage names" in said.error(3)
+
+
+def test_rows_become_a_page_whose_text_is_text(look, tmp_path):
+    page = tmp_path / "rows.html"
+    said = look("inspect", "tokens/train", "--html", str(page), "--limit", "2")
+    assert said.out.strip() == str(page)
+    content = page.read_text()
+    assert content.count("── ") == 2
+    assert "<script" not in content
+
+
+def test_a_page_that_cannot_be_written_is_an_error(look, tmp_path):
+    assert (
+        "cannot be written" in look("inspect", "tokens", "--html", str(tmp_path / "no" / "rows.html")).error()
+    )

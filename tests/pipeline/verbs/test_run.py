@@ -78,7 +78,7 @@ def test_an_interrupted_run_ends_with_130_and_is_on_record(make_tiny, headrace, 
     ) as process:
         for line in process.stdout:
             if "steps" in line:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)
                 break
         rest = process.stdout.read()
     assert process.returncode == 130, rest
