@@ -4,6 +4,7 @@ import importlib
 import os
 import secrets
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ def connected(config: ClusterConfig, *, on_loss: Callable[[], None]) -> Iterator
         _keep_to_ourselves()
     import ray
 
+    on_termination = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             ray.init(address=address, namespace="headrace", logging_level="warning", log_to_driver=True)
@@ -65,6 +67,7 @@ def connected(config: ClusterConfig, *, on_loss: Callable[[], None]) -> Iterator
             allowed="the address of a running cluster (`ray start --head` prints it), or null for one on this machine",
             do="start the cluster or correct the address",
         ) from error
+    signal.signal(signal.SIGTERM, on_termination)  # Ray's own, put in its place, aborts the process
     done = threading.Event()
     if not address:
         threading.Thread(target=_watch_raylet, args=(done, on_loss), daemon=True).start()
