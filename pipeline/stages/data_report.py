@@ -84,7 +84,8 @@ def _chapter(title: str, facts: dict[str, Any]) -> list[str]:
     unit = facts["unit"]
     total = [("rows", f"{facts['rows']:,}"), (unit, f"{facts['length']:,}")]
     quantiles = [(f"{unit}, {name}", f"{value:,}") for name, value in facts["quantiles"].items()]
-    counters = [(name, float(value), f"{value:,}") for name, value in facts["counters"].items()]
+    counters = list(facts["counters"].items())
+    reasons = [(name, float(value), f"{value:,}") for name, value in counters if "/" in name]
     return [
         charts.heading(2, title),
         charts.table(total + quantiles),
@@ -93,7 +94,8 @@ def _chapter(title: str, facts: dict[str, Any]) -> list[str]:
         charts.heading(3, f"{unit.capitalize()} by source"),
         charts.bars(_largest(facts["sources"])),
         charts.heading(3, "Counters"),
-        charts.bars(counters),
+        charts.table([(name, f"{value:,}") for name, value in counters if "/" not in name]),
+        *([charts.bars(reasons)] if reasons else []),
     ]
 
 

@@ -38,7 +38,7 @@ def test_the_page_stands_alone_and_its_drawings_are_well_formed(reported):
     assert "src=" not in page
     assert "href=" not in page
     drawings = re.findall(r"<svg.*?</svg>", page)
-    assert len(drawings) == 1 + 3 * 4
+    assert 1 + 2 * 4 <= len(drawings) <= 1 + 3 * 4  # lengths, sources, and reasons where there are any
     assert all(ET.fromstring(drawing).tag.endswith("svg") for drawing in drawings)
     for title in ("clean", "split/train", "pairs", "tokens"):
         assert f"<h2>{title}</h2>" in page
