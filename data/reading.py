@@ -1,20 +1,30 @@
 """What reading a corpus gives: documents, and a counted outcome for every row that is not one."""
 
+import functools
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
+from fnmatch import fnmatchcase
 
 from data.documents import Document
+from data.errors import Problem
 
 
 class TextFormat(Enum):
     """How a file holds its documents."""
 
-    auto = "auto"  # by suffix: .jsonl and .ndjson, .parquet, anything else text; .gz before it is looked at
-    text = "text"  # one document per file; source code too
+    auto = "auto"  # by suffix, that of a compression aside; text where the suffix says nothing
+    text = "text"  # one document per file; source code and Markdown too
+    lines = "lines"  # one document per line of text
+    html = "html"  # one document per page: its main text
     jsonl = "jsonl"  # one JSON object per line
+    json = "json"  # one array of objects, or one object
+    csv = "csv"  # a header, then one row per document; RFC 4180
+    tsv = "tsv"  # the same with tabs
     parquet = "parquet"  # one row per document
+    arrow = "arrow"  # Arrow IPC, file (Feather 2) or stream (what `datasets` saves): one row per document
 
 
 class Reason(Enum):
@@ -23,12 +33,24 @@ class Reason(Enum):
     UNOPENABLE = "unopenable"  # the file cannot be opened or read
     INVALID_UTF8 = "invalid_utf8"  # bytes that are not UTF-8, or a lone surrogate in a JSON string
     BAD_JSON = "bad_json"
+    BAD_CSV = "bad_csv"  # quotes that do not match; at the end of the file one outcome for all that is left
+    RAGGED_ROW = "ragged_row"  # more or fewer fields than the header
     MISSING_FIELD = "missing_field"  # the text or id field is not there
     WRONG_TYPE = "wrong_type"  # the row is no object, or the field no string
     EMPTY = "empty"  # nothing but white space
+    NO_MAIN_TEXT = "no_main_text"  # a page of links, forms or nothing
     TOO_LARGE = "too_large"  # beyond max_document_bytes
+    INFLATES = "inflates"  # beyond max_inflation; one outcome for all that follows in the file
     CORRUPT_GZIP = "corrupt_gzip"  # one outcome for all that follows in the file
+    CORRUPT_BZ2 = "corrupt_bz2"
+    CORRUPT_XZ = "corrupt_xz"
+    CORRUPT_ZST = "corrupt_zst"
     CORRUPT_PARQUET = "corrupt_parquet"
+    CORRUPT_ARROW = "corrupt_arrow"
+    UNSUPPORTED = "unsupported"  # compression around a format that compresses within
+
+
+ALL_FIELDS = "*"
 
 
 @dataclass
@@ -36,13 +58,34 @@ class ReadRules:
     """How files become documents."""
 
     format: TextFormat = TextFormat.auto
-    "auto: by suffix; text: one document per file; jsonl: per line; parquet: per row."
+    "auto: by suffix; per file: text, html; per line: lines, jsonl; per row: json, csv, tsv, parquet, arrow."
     text_field: str = "text"
-    "Field or column of the text, in jsonl and parquet."
+    "Field or column of the text, in formats with fields."
     id_field: str | None = None
     "Field or column of the document's id (a string or an integer); None: `file#row`."
+    metadata_fields: list[str] = field(default_factory=lambda: [ALL_FIELDS])
+    "Globs of the other fields that are kept as metadata; [*]: all; []: none."
     max_document_bytes: int = 1 << 28
-    "A text file or line beyond this many bytes is counted as too_large, not read; > 0."
+    "A text, line or element beyond this many bytes is counted as too_large, and never in memory as a whole; > 0."
+    max_inflation: int = 1000
+    "A compressed file that gives more than this many times its own bytes (and 1 MiB) is read no further; > 0."
+
+    def problems(self) -> list[Problem]:
+        sizes = {"max_document_bytes": self.max_document_bytes, "max_inflation": self.max_inflation}
+        found = [
+            Problem(name, f"it is {size}", "> 0", "leave it out") for name, size in sizes.items() if size <= 0
+        ]
+        if not self.text_field:
+            found.append(Problem("text_field", "it is empty", "the name of a field", "leave it out"))
+        if self.id_field == self.text_field:
+            found.append(
+                Problem("id_field", "it is the text field", "another field, or null", "leave it out")
+            )
+        return found
+
+    def keeps(self, name: str) -> bool:
+        """Whether a field that is neither text nor id becomes metadata."""
+        return self.metadata_fields == [ALL_FIELDS] or _matches(name, tuple(self.metadata_fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +128,28 @@ class ReadCounters:
         return totals | {name: count for name, count in counts.items() if count}
 
 
-def checked(*, text: object, source: str, row: int, doc_id: str, metadata: str = "") -> Document | Unreadable:
-    """A document, or why this text is none: not a string, a lone surrogate, nothing but white space."""
+class DamagedError(Exception):
+    """Raised by a stream that cannot go on; whoever reads it turns it into an outcome."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def checked(
+    *, text: object, source: str, row: int, doc_id: str, rules: ReadRules, metadata: str = ""
+) -> Document | Unreadable:
+    """A document, or why this text is none: not a string, a lone surrogate, too long, nothing but white space."""
     if not isinstance(text, str):
         return Unreadable(source, row, Reason.WRONG_TYPE, f"the text is of type {type(text).__name__}")
     if not text or text.isspace():
         return Unreadable(source, row, Reason.EMPTY, "nothing but white space")
     try:
-        (doc_id + text).encode()
+        num_bytes = len((doc_id + text).encode())
     except UnicodeEncodeError as error:
         return Unreadable(source, row, Reason.INVALID_UTF8, str(error))
+    if num_bytes > rules.max_document_bytes and len(text.encode()) > rules.max_document_bytes:
+        return too_large(source, row, rules)
     return Document(doc_id, text, source, row, metadata)
 
 
@@ -110,9 +165,44 @@ def row_document(
     doc_id = f"{source}#{row}" if rules.id_field is None else fields[rules.id_field]
     if not isinstance(doc_id, str | int) or isinstance(doc_id, bool):
         return Unreadable(source, row, Reason.WRONG_TYPE, f"the id is of type {type(doc_id).__name__}")
-    rest = {name: value for name, value in fields.items() if name not in needed}
-    # ASCII, so that a lone surrogate in a field that nobody reads does not cost the document
-    metadata = json.dumps(rest, sort_keys=True, separators=(",", ":"), default=str) if rest else ""
-    return checked(
-        text=fields[rules.text_field], source=source, row=row, doc_id=str(doc_id), metadata=metadata
-    )
+    rest = {name: value for name, value in fields.items() if name not in needed and rules.keeps(name)}
+    try:
+        metadata = _as_json(rest) if rest else ""
+    except RecursionError as error:
+        return Unreadable(source, row, Reason.WRONG_TYPE, f"a field is nested too deep: {error}")
+    text = fields[rules.text_field]
+    return checked(text=text, source=source, row=row, doc_id=str(doc_id), rules=rules, metadata=metadata)
+
+
+def too_large(source: str, row: int, rules: ReadRules) -> Unreadable:
+    what = f"more than {rules.max_document_bytes} bytes (rules.max_document_bytes)"
+    return Unreadable(source, row, Reason.TOO_LARGE, what)
+
+
+def _as_json(fields: dict[str, object]) -> str:
+    """A JSON object, ASCII, so that a lone surrogate in a field that nobody reads does not cost the document.
+
+    Numbers that JSON has no words for become strings ("NaN", "Infinity"), as in the JSON mapping of Protocol Buffers.
+    """
+    try:
+        return _encoder.encode(fields)
+    except ValueError:
+        return _encoder.encode(_finite(fields))
+
+
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+@functools.lru_cache(maxsize=4096)
+def _matches(name: str, globs: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, glob) for glob in globs)

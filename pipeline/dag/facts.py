@@ -18,6 +18,7 @@ LIBRARIES = (
     "pyarrow",
     "tokenizers",
     "transformers",
+    "trafilatura",
     "numpy",
 )
 

@@ -15,6 +15,8 @@ from pipeline.dag.stage import Stage
 
 KEY_LENGTH = 32
 "Hex digits of a fingerprint: 128 bits."
+REMEMBERED_AT_ONCE = 1 << 13
+"Digests in one transaction."
 
 
 def canonical(value: Any) -> Any:
@@ -114,7 +116,8 @@ class DigestMemory:
         Raises:
             OSError: a file cannot be read.
         """
-        found, fresh = [], []
+        found: list[str] = []
+        fresh: list[tuple[str, str, str]] = []
         for path in paths:
             stamp = _stamp(path)
             digest = self._known(path, stamp)
@@ -122,6 +125,9 @@ class DigestMemory:
                 with Path(path).open("rb") as source:
                     digest = hashlib.file_digest(source, "sha256").hexdigest()
                 fresh.append((path, stamp, digest))
+                if len(fresh) == REMEMBERED_AT_ONCE:  # what an interrupted look has read is not read again
+                    self._remember(fresh)
+                    fresh = []
             found.append(digest)
         self._remember(fresh)
         return found

@@ -166,7 +166,7 @@ class Planner:
         if not files:
             return ""
         try:
-            digests = self.memory.digests([file.path for file in files])
+            found = iter(self.memory.digests([file.path for file in files if not file.digest]))
         except OSError as error:
             raise InputDataError(
                 f"a file cannot be read: {error.strerror}",
@@ -174,7 +174,7 @@ class Planner:
                 allowed="files that exist and that this user may read",
                 do="correct the path, or the file's permissions",
             ) from error
-        return content_digest((file.name, digest) for file, digest in zip(files, digests, strict=True))
+        return content_digest((file.name, file.digest or next(found)) for file in files)
 
     def _check_bytes(self, artifact: Artifact) -> None:
         files = artifact.manifest.files

@@ -116,12 +116,14 @@ class Stage:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ExternalFile:
     """A file from outside: its name within the corpus (identity) and where it lies (circumstance)."""
 
     name: str
     path: str
+    digest: str = ""
+    "What stands for its bytes in the identity, where the stage says so; empty: the SHA-256 of the local file."
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """`ingest`: files from outside become documents with stable ids."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,26 +9,38 @@ from typing import ClassVar
 from data.documents import Document, DocumentWriter
 from data.errors import DataError
 from data.files import SourceFile, list_files
-from data.readers import read_file
+from data.ids import count_repeated, id_hashes
+from data.readers.parts import (
+    SURVEY_BYTES,
+    Count,
+    Piece,
+    Span,
+    file_of,
+    grouped,
+    pieces_of,
+    read_piece,
+    spans_of,
+    survey,
+)
 from data.reading import ReadCounters, ReadRules, Reason, Unreadable
 from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import ExternalFile, NoInputs, Problem, Stage, StageContext, StageResult, circumstance
 from pipeline.dag.store import Manifest
-from pipeline.stages.sharding import total
+from pipeline.stages.sharding import below, total
 
-HARMLESS = (Reason.EMPTY,)
-"Outcomes that are counted but are no damage: an empty file says nothing wrong."
+HARMLESS = (Reason.EMPTY, Reason.NO_MAIN_TEXT)
+"Outcomes that are counted but are no damage: an empty file says nothing wrong, and many a page is links alone."
 FILES = "logs/files.json"
 "The files of the corpus: name, path and bytes."
 
 
 @dataclass
 class Ingest(Stage):
-    """Reads text, source code, JSONL and Parquet (plain or .gz) into documents.
+    """Reads text, source code, web pages, JSON, CSV, Parquet and Arrow into documents; see data/FORMATS.md.
 
-    The identity of a corpus is the names of its files below the pattern's fixed root, and their bytes; where they lie
-    is circumstance.
+    The identity of a corpus is the names of its files below the pattern's fixed root, and their bytes (of remote
+    files: their sizes and modification times); where they lie is circumstance.
     """
 
     name: ClassVar[str] = "ingest"
@@ -36,13 +49,13 @@ class Ingest(Stage):
     inputs: NoInputs = field(default_factory=NoInputs)
     "None: it begins from files."
     paths: list[str] = circumstance([])
-    "Files, folders and globs (`**` crosses folders); python://stdlib is the running Python's standard library."
+    "Files, folders and globs (`**` crosses folders), also as URLs (s3://, gs://); python://stdlib is Python's library."
     exclude: list[str] = field(default_factory=list)
     "Globs of names to leave out."
     rules: ReadRules = field(default_factory=ReadRules)
     "How a file becomes documents."
     shard_bytes: int = 4 << 20
-    "Bytes of files read into one shard, about; > 0."
+    "Bytes of files read into one shard, about; a larger file is parted among several where its format allows; > 0."
     max_unreadable_fraction: float = 0.0
     "Fraction of rows that may be unreadable before the stage fails, in [0, 1]. Empty rows are counted, not faults."
 
@@ -58,7 +71,7 @@ class Ingest(Stage):
         if not 0 <= self.max_unreadable_fraction <= 1:
             what = f"it is {self.max_unreadable_fraction}"
             found.append(Problem("max_unreadable_fraction", what, "a number from 0 to 1", "0 tolerates none"))
-        return found
+        return found + below("rules", self.rules.problems())
 
     @cached_property
     def files(self) -> list[SourceFile]:
@@ -66,30 +79,41 @@ class Ingest(Stage):
         return list_files(self.paths, exclude=self.exclude)
 
     def external_files(self) -> list[ExternalFile]:
-        return [ExternalFile(file.name, str(file.path)) for file in self.files]
+        return [
+            ExternalFile(file.name, file.path, digest=f"stamp:{file.stamp}" if file.is_remote else "")
+            for file in self.files
+        ]
 
     def estimate(self, inputs: Mapping[str, list[Manifest]], resources: Resources) -> dict[str, float]:
         del inputs, resources
         return {"files": len(self.files), "bytes": sum(file.num_bytes for file in self.files)}
 
     def run(self, context: StageContext) -> StageResult:
-        shards = _grouped(self.files, self.shard_bytes)
+        shards = grouped(self._pieces(context), self.shard_bytes)
+        names = [f"documents-{number:05d}.arrow" for number in range(len(shards))]
         items = {
-            f"documents-{number:05d}.arrow": (
-                files,
-                self.rules,
-                context.output,
-                f"documents-{number:05d}.arrow",
-            )
-            for number, files in enumerate(shards)
+            name: (pieces, self.rules, context.output, context.scratch, name)
+            for name, pieces in zip(names, shards, strict=True)
         }
         results = context.map(ingest_shard, items)
         counters = total(result["counters"] for result in results.values())
         self._check(counters, [fault for result in results.values() for fault in result["faults"]], context)
-        # Where the corpus lay is circumstance, and what `headrace show` ends a lineage with.
-        places = [{"name": file.name, "path": str(file.path), "bytes": file.num_bytes} for file in self.files]
-        context.output.write_json(FILES, places)
+        if self.rules.id_field is not None:
+            counters["repeated_ids"] = _repeated_ids(context.scratch, names)
+        _write_places(self.files, context.output)
         return StageResult(counters | {"files": len(self.files), "shards": len(shards)})
+
+    def _pieces(self, context: StageContext) -> list[Piece]:
+        """The corpus in order, its large files in parts: first their rows are counted, then their places known."""
+        spans = spans_of(self.files, rules=self.rules, part_bytes=self.shard_bytes)
+        groups = grouped(spans, SURVEY_BYTES) if spans else []
+        items = {
+            f"survey-{number:05d}": (group, self.rules, self.shard_bytes)
+            for number, group in enumerate(groups)
+        }
+        results = context.map(survey_spans, items, unit="surveys") if items else {}
+        counts = [each for result in results.values() for each in result["counts"]]
+        return pieces_of(self.files, spans, counts)
 
     def _check(self, counters: dict[str, int], faults: list[dict[str, str]], context: StageContext) -> None:
         """Nothing is skipped silently: what could not be read is counted, listed, and beyond the limit an error."""
@@ -115,18 +139,31 @@ class Ingest(Stage):
             )
 
 
-def ingest_shard(files: list[SourceFile], rules: ReadRules, output: Folder, name: str) -> dict[str, object]:
-    """Read some files into one shard."""
-    counters, faults = ReadCounters(), []
+def survey_spans(spans: list[Span], rules: ReadRules, part_bytes: int) -> dict[str, list[list[Count]]]:
+    """Count the rows of large files, so that they can be parted."""
+    return {"counts": [survey(span, rules=rules, part_bytes=part_bytes) for span in spans]}
+
+
+def ingest_shard(
+    pieces: list[Piece], rules: ReadRules, output: Folder, scratch: Folder, name: str
+) -> dict[str, object]:
+    """Read some files, or a part of one, into one shard."""
+    counters = ReadCounters()
+    faults: list[dict[str, str]] = []
+    ids: list[str] | None = None if rules.id_field is None else []
     with output.writing(name) as sink, DocumentWriter(sink) as writer:
-        for file in files:
-            for outcome in read_file(file, rules=rules):
+        for piece in pieces:
+            for outcome in read_piece(piece, rules=rules):
                 counters.add(outcome)
                 if isinstance(outcome, Document):
                     writer.write(outcome)
-                elif outcome.reason not in HARMLESS:
-                    faults.append(_fault(outcome, file))
-    return {"counters": counters.as_dict(), "faults": faults[:MOST_FAULTS]}
+                    if ids is not None:
+                        ids.append(outcome.id)
+                elif outcome.reason not in HARMLESS and len(faults) < MOST_FAULTS:
+                    faults.append(_fault(outcome, file_of(piece)))
+    if ids is not None:
+        scratch.write_bytes(_ids_name(name), id_hashes(ids).tobytes())
+    return {"counters": counters.as_dict(), "faults": faults}
 
 
 MOST_FAULTS = 100
@@ -138,14 +175,19 @@ def _fault(outcome: Unreadable, file: SourceFile) -> dict[str, str]:
     return {"what": what, "where": f"{file.path}, row {outcome.row}", "source": outcome.source}
 
 
-def _grouped(files: list[SourceFile], shard_bytes: int) -> list[list[SourceFile]]:
-    """Consecutive files in groups of about `shard_bytes`; a function of names and sizes alone."""
-    groups: list[list[SourceFile]] = [[]]
-    held = 0
-    for file in files:
-        if groups[-1] and held + file.num_bytes > shard_bytes:
-            groups.append([])
-            held = 0
-        groups[-1].append(file)
-        held += file.num_bytes
-    return groups
+def _repeated_ids(scratch: Folder, names: list[str]) -> int:
+    return count_repeated([_ids_name(name) for name in names], read=scratch.read_bytes)
+
+
+def _ids_name(name: str) -> str:
+    return f"ids/{name}.bin"
+
+
+def _write_places(files: list[SourceFile], output: Folder) -> None:
+    """Where the corpus lay is circumstance, and what `headrace show` ends a lineage with; one file in memory."""
+    with output.writing(FILES) as sink:
+        for number, file in enumerate(files):
+            place = {"bytes": file.num_bytes, "name": file.name, "path": file.path}
+            sink.write(b"[\n" if number == 0 else b",\n")
+            sink.write(json.dumps(place, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+        sink.write(b"\n]\n")

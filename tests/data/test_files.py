@@ -117,3 +117,44 @@ def test_a_star_does_not_cross_folders():
     assert glob_regex("**/*.py").match("b.py")
     assert not glob_regex("a?b").match("a/b")
     assert not glob_regex("a[!x]b").match("a/b")
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.txt", "a\nb.txt", "näme.txt", "水.txt", "a'\"b.txt", "a#1?.txt", "-a.txt", "a\\b.txt"]
+)
+def test_names_of_any_kind_are_found_and_open(tmp_path, name):
+    (tmp_path / name).write_text("content")
+    for pattern in (tmp_path, tmp_path / "*.txt"):
+        (file,) = list_files([str(pattern)])
+        assert file.name == name
+        assert file.open().read() == b"content"
+
+
+def test_a_file_whose_name_is_no_unicode_opens(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"x")
+    (file,) = list_files([str(tmp_path)])
+    assert file.name == "sub/caf\\xe9.txt"
+    assert file.open().read() == b"x"
+
+
+def test_a_folder_linked_twice_is_walked_once(corpus):
+    (corpus / "again").symlink_to(corpus / "sub")
+    (corpus / "sub/round").symlink_to(corpus / "again")
+    found = names(corpus)
+    assert len(found) == 6
+    assert "again/c.txt" in found  # the first of its names
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_and_no_gap(corpus, monkeypatch):
+    real = os.scandir
+
+    def scandir(folder):
+        if str(folder).rstrip("/").endswith("deep"):
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    with pytest.raises(DataError, match="cannot be listed: Permission denied") as caught:
+        names(corpus)
+    assert "sub/deep" in caught.value.where

@@ -13,7 +13,9 @@ from data.example_sources import ExampleRules
 from data.examples import EXAMPLE_SCHEMA
 from data.filters import FilterRules
 from data.normalize import NormalizeRules
-from data.reading import ReadRules
+from data.readers import COMPRESSIONS, SUFFIXES
+from data.readers.parts import PARTED
+from data.reading import ReadRules, TextFormat
 from data.shards import TokenFormat
 from data.splits import SplitRules
 from data.tokenizer_training import TokenizerRules
@@ -30,6 +32,15 @@ def tables(title: str) -> list[list[list[str]]]:
         [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]]
         for block in blocks
     ]
+
+
+def test_the_table_of_what_is_read_is_what_the_readers_know():
+    (table,) = tables("What is read")
+    assert [name for name, *_ in table] == [each.value for each in TextFormat if each is not TextFormat.auto]
+    suffixes = {suffix: TextFormat(name) for name, cell, *_ in table for suffix in re.findall(r"\.\w+", cell)}
+    assert suffixes == SUFFIXES
+    assert {TextFormat(name) for name, *_, parted in table if parted} == set(PARTED)
+    assert all(f"`{suffix}`" in FORMATS for suffix in COMPRESSIONS)
 
 
 def columns(schema: pa.Schema) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.documents import Document
-from data.files import SourceFile
+from data.files import Root, SourceFile
 from data.readers import read_file, read_stream
 from data.reading import ReadCounters, ReadRules, Reason, TextFormat
 
@@ -151,7 +151,7 @@ def test_parquet_without_the_column_and_with_bytes_that_are_no_text():
 
 
 def test_a_file_that_cannot_be_opened_is_an_outcome(tmp_path):
-    (item,) = read_file(SourceFile("gone.txt", tmp_path / "gone.txt", 1), rules=ReadRules())
+    (item,) = read_file(SourceFile("gone.txt", Root(str(tmp_path)), 1), rules=ReadRules())
     assert (item.reason, item.source) == (Reason.UNOPENABLE, "gone.txt")
 
 

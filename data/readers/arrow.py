@@ -1,0 +1,110 @@
+"""Reading Arrow IPC into documents: files (Feather 2 is one), and streams (what `datasets` saves).
+
+Arrow does not check what it reads, and a wrong offset in a column of texts ends the process: every batch is validated
+before a value of it is touched.
+"""
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from data.documents import Document
+from data.readers.columns import batch_documents, wanted_columns
+from data.readers.extent import Extent
+from data.reading import ReadRules, Reason, Unreadable
+
+MAGIC = b"ARROW1"
+"With which a file begins, and a stream does not."
+BROKEN = (pa.ArrowException, OSError, EOFError)
+
+
+def read_arrow(
+    stream: BinaryIO, name: str, rules: ReadRules, extent: Extent
+) -> Iterator[Document | Unreadable]:
+    """A document per row. A batch of a file that breaks costs itself; one of a stream, all that follows."""
+    read = read_file_batches if is_arrow_file(stream) else read_stream_batches
+    row = extent.first_row
+    for batch in read(stream, extent):
+        if isinstance(batch, Exception):
+            yield Unreadable(name, row, Reason.CORRUPT_ARROW, str(batch))
+            row += 1  # nobody knows how many it had
+            continue
+        yield from _checked_batch(batch, name, row, rules)
+        row += batch.num_rows
+
+
+def is_arrow_file(stream: BinaryIO) -> bool:
+    stream.seek(0)
+    is_file = stream.read(len(MAGIC)) == MAGIC
+    stream.seek(0)
+    return is_file
+
+
+def read_file_batches(source: Any, extent: Extent) -> Iterator[pa.RecordBatch | Exception]:
+    """The record batches of an IPC file, or what is wrong with one."""
+    try:
+        reader = pa.ipc.open_file(source)
+        end = reader.num_record_batches if extent.end is None else extent.end
+    except BROKEN as error:
+        yield error
+        return
+    for place in range(extent.begin, end):
+        try:
+            batch = reader.get_batch(place)
+        except BROKEN as error:
+            yield error
+        else:
+            yield batch
+
+
+def read_stream_batches(source: Any, extent: Extent) -> Iterator[pa.RecordBatch | Exception]:
+    """The record batches of an IPC stream up to the first that is broken, and what is wrong with that."""
+    try:
+        if extent.begin:
+            yield from _from_the_middle(pa.PythonFile(source, "r"), extent)
+        else:
+            yield from _from_the_beginning(source, extent)
+    except BROKEN as error:
+        yield error
+
+
+def _from_the_middle(source: Any, extent: Extent) -> Iterator[pa.RecordBatch]:
+    schema = pa.ipc.read_schema(source)
+    source.seek(extent.begin)
+    while source.tell() < extent.end:
+        yield pa.ipc.read_record_batch(pa.ipc.read_message(source), schema)
+
+
+def _from_the_beginning(source: Any, extent: Extent) -> Iterator[pa.RecordBatch]:
+    reader = pa.ipc.open_stream(source)
+    while extent.end is None or source.tell() < extent.end:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        yield batch
+
+
+def _checked_batch(
+    batch: pa.RecordBatch, name: str, first: int, rules: ReadRules
+) -> Iterator[Document | Unreadable]:
+    wanted = wanted_columns(batch.schema, rules)
+    batch = batch if wanted is None else batch.select(wanted)
+    try:
+        _as_bytes(batch).validate(full=True)
+    except pa.ArrowException as error:
+        yield Unreadable(name, first, Reason.CORRUPT_ARROW, str(error), num_rows=max(1, batch.num_rows))
+        return
+    yield from batch_documents(batch, name, first, rules)
+
+
+def _as_bytes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with its texts as bytes, so that one that is no UTF-8 costs its own row and not the batch."""
+    columns = [
+        column.view(pa.binary()) if pa.types.is_string(column.type)
+        else column.view(pa.large_binary()) if pa.types.is_large_string(column.type)
+        else column
+        for column in batch.columns
+    ]  # fmt: skip
+    return pa.record_batch(columns, names=batch.schema.names)
