@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from data.documents import Document, DocumentWriter, read_documents
-from data.filters import FilterRules, drop_reason
+from data.documents import DocumentWriter, read_documents
+from data.filters import FilterRules, Judge
 from data.normalize import NormalizeRules, normalize
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, port
@@ -28,7 +28,7 @@ class Clean(Stage):
     normalize: NormalizeRules = field(default_factory=NormalizeRules)
     "What is made uniform before the rules look."
     rules: FilterRules = field(default_factory=FilterRules)
-    "What a document must be to stay; a rule that is null is off."
+    "What a document must be to stay; a rule that is null is off. Published sets by name: rules@stages.NODE.rules=."
 
     def problems(self) -> list[Problem]:
         return below("normalize", self.normalize.problems()) + below("rules", self.rules.problems())
@@ -46,21 +46,17 @@ def clean_shard(
     folder: Folder, name: str, output: Folder, normal: NormalizeRules, rules: FilterRules
 ) -> dict[str, int]:
     """Clean one shard."""
+    judge = Judge(rules)
     counters: Counter[str] = Counter({"documents_in": 0, "documents": 0, "bytes": 0})
     with folder.opening(name) as source, output.writing(name) as sink, DocumentWriter(sink) as writer:
         for document in read_documents(source):
             counters["documents_in"] += 1
             with Naming(document.id):
-                cleaned = _cleaned(document, normal)
-                reason = drop_reason(cleaned.text, rules)
-            if reason:
-                counters[f"dropped/{reason.value}"] += 1
+                verdict = judge.judge(normalize(document.text, rules=normal))
+            if verdict.reason:
+                counters[f"dropped/{verdict.reason.value}"] += 1
                 continue
             counters["documents"] += 1
-            writer.write(cleaned)
+            writer.write(replace(document, text=verdict.text))
         counters["bytes"] = writer.num_bytes
-    return dict(counters)
-
-
-def _cleaned(document: Document, rules: NormalizeRules) -> Document:
-    return replace(document, text=normalize(document.text, rules=rules))
+    return dict(counters) | judge.counters
