@@ -20,6 +20,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from data.filters import FilterRules
 from model.config import CONFIGS
 from pipeline.config.files import OWN, with_own_recipes
 from pipeline.config.refusals import (
@@ -100,6 +101,7 @@ def _store_schemas() -> None:
         store.store(group="stage", name=stage.name, node=stage)
     for name, schema in CONFIGS.items():
         store.store(group="model", name=f"{name}_schema", node=schema)
+    store.store(group="rules", name="filter_schema", node=FilterRules)
 
 
 def _compose(overrides: list[str]) -> DictConfig:

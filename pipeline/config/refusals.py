@@ -33,6 +33,13 @@ def composition_error(error: ConfigCompositionException, overrides: list[str]) -
         return _unknown_key(found.group(1), overrides)
     if isinstance(cause, OmegaConfBaseException):
         return value_error(cause)
+    if found:
+        return ConfigError(
+            f"the recipe's defaults list does not choose {found.group(1)}",
+            where="the command line",
+            allowed="a choice that the list has, or a new one with a + before it",
+            do=f"+{found.group(1)}=NAME adds it",
+        )
     return ConfigError(
         first_line(error),
         where="the command line or the recipe",

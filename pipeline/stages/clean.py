@@ -1,11 +1,13 @@
 """`clean`: texts are normalised, and what the rules refuse is dropped, counted by reason."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from data.documents import Document, DocumentWriter, read_documents
-from data.filters import FilterRules, drop_reason
+from data.documents import DocumentWriter, read_documents
+from data.filters import FilterRules, Judge
+from data.masking import MaskRules, mask
 from data.normalize import NormalizeRules, normalize
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, port
@@ -28,39 +30,54 @@ class Clean(Stage):
     normalize: NormalizeRules = field(default_factory=NormalizeRules)
     "What is made uniform before the rules look."
     rules: FilterRules = field(default_factory=FilterRules)
-    "What a document must be to stay; a rule that is null is off."
+    "What a document must be to stay; a rule that is null is off. Published sets by name: rules@stages.NODE.rules=."
+    mask: MaskRules = field(default_factory=MaskRules)
+    "Personal data that is replaced in what stays."
 
     def problems(self) -> list[Problem]:
-        return below("normalize", self.normalize.problems()) + below("rules", self.rules.problems())
+        return [
+            problem
+            for name in ("normalize", "rules", "mask")
+            for problem in below(name, getattr(self, name).problems())
+        ]
 
     def run(self, context: StageContext) -> StageResult:
-        result = map_shards(context, context.one("documents"), clean_shard, self.normalize, self.rules)
+        settings = (self.normalize, self.rules, self.mask)
+        result = map_shards(context, context.one("documents"), clean_shard, *settings)
         counters = result.counters
-        dropped = sum(n for name, n in counters.items() if name.startswith("dropped/"))
-        assert counters["documents_in"] == counters["documents"] + dropped, counters
+        assert counters["documents_in"] == counters["documents"] + _sum_below(counters, "dropped"), counters
+        assert counters.get("lines_in", 0) == counters.get("lines", 0) + _sum_below(counters, "lines_dropped")
         check_not_empty(counters["documents"], node=context.node, knob="rules")
         return result
 
 
 def clean_shard(
-    folder: Folder, name: str, output: Folder, normal: NormalizeRules, rules: FilterRules
+    folder: Folder, name: str, output: Folder, normal: NormalizeRules, rules: FilterRules, masks: MaskRules
 ) -> dict[str, int]:
     """Clean one shard."""
+    judge = Judge(rules)
     counters: Counter[str] = Counter({"documents_in": 0, "documents": 0, "bytes": 0})
     with folder.opening(name) as source, output.writing(name) as sink, DocumentWriter(sink) as writer:
         for document in read_documents(source):
             counters["documents_in"] += 1
             with Naming(document.id):
-                cleaned = _cleaned(document, normal)
-                reason = drop_reason(cleaned.text, rules)
-            if reason:
-                counters[f"dropped/{reason.value}"] += 1
-                continue
+                verdict = judge.judge(normalize(document.text, rules=normal))
+                if verdict.reason:
+                    counters[f"dropped/{verdict.reason.value}"] += 1
+                    continue
+                writer.write(replace(document, text=_masked(verdict.text, masks, counters)))
             counters["documents"] += 1
-            writer.write(cleaned)
         counters["bytes"] = writer.num_bytes
-    return dict(counters)
+    return dict(counters) | judge.counters
 
 
-def _cleaned(document: Document, rules: NormalizeRules) -> Document:
-    return replace(document, text=normalize(document.text, rules=rules))
+def _masked(text: str, rules: MaskRules, counters: Counter[str]) -> str:
+    if not rules.is_on:
+        return text
+    text, found = mask(text, rules=rules)
+    counters.update({f"masked/{kind}": times for kind, times in found.items()})
+    return text
+
+
+def _sum_below(counters: Mapping[str, int], name: str) -> int:
+    return sum(n for counter, n in counters.items() if counter.startswith(f"{name}/"))

@@ -1,6 +1,7 @@
 """A recipe that is wrong is refused in four parts, with a dotted key, before anything starts."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,6 +119,26 @@ def test_resources_of_a_node_stand_over_the_default():
     assert config.resources_of("base").num_workers == 2
     assert config.resources_of("summarizer").zero_stage == 1
     assert config.resources_of("summarizer").num_workers is None
+
+
+def test_published_rules_are_chosen_by_name_and_each_threshold_can_be_changed():
+    config: Any = compose_recipe(
+        ["+rules@stages.clean.rules=fineweb", "stages.clean.rules.min_words=20"]
+    ).config.stages["clean"]
+    assert (config.rules.min_words, config.rules.max_words) == (20, 100_000)
+    assert config.rules.fineweb.max_short_line_fraction == 0.67
+    assert config.rules.min_characters is None, "the recipe's own thresholds give way"
+    recipe: Any = compose_recipe(["recipe=gpt2_124m", "rules@stages.clean.rules=c4"]).config.stages["clean"]
+    assert recipe.rules.lines.terminal_punctuation
+    assert recipe.rules.min_words is None
+
+
+def test_rules_that_cannot_be_chosen_are_explained(refused):
+    error = refused("rules@stages.clean.rules=fineweb")
+    assert "+rules@stages.clean.rules=" in error.do
+    error = refused("+rules@stages.clean.rules=finweb")
+    assert "fineweb" in error.allowed
+    assert '"fineweb"' in error.do
 
 
 OWN = (

@@ -1,0 +1,165 @@
+"""Words and sentence ends, in scripts with spaces and without.
+
+A text falls into pieces. White space parts them; a mark of punctuation is a piece of its own, save between letters
+or digits (don't, well-known, 3.14, U.S.), and runs of full stops or hyphens stay together; so far this is what the
+tokenizers of the published sets do with English (Penn Treebank without the contractions). In scripts that put no
+spaces between words (Han, kana, Thai, Lao, Burmese, Khmer) one character with the marks it carries is one piece.
+
+A piece that is not a mark is a word. So a count of words is a count of characters in those scripts (Chinese and
+Japanese have 1.5 to 2 to a dictionary's word, Thai about 4), their lengths say nothing and are left out of means,
+and a sequence of n words is taken as one of 2n such characters.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Known = TypeVar("Known")
+
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\uff66-\uff9f\U00020000-\U0003ffff"
+)
+_CARRIED = (
+    "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u17b4-\u17d3\u17dd"
+    "\u3099\u309a"
+)
+SENTENCE_ENDS = (
+    "!.?\u0589\u061d-\u061f\u06d4\u0700-\u0702\u07f9\u0837\u0839\u083d\u083e\u0964\u0965\u104a\u104b\u1362\u1367\u1368"
+    "\u166e\u1735\u1736\u17d4-\u17d6\u17d9\u17da\u1803\u1809\u1944\u1945\u1aa8-\u1aab\u1b5a\u1b5b\u1b5e\u1b5f\u1b7d"
+    "\u1b7e\u1c3b\u1c3c\u1c7e\u1c7f\u203c\u203d\u2047-\u2049\u2e2e\u2e3c\u2e53\u2e54\u3002\ua4ff\ua60e\ua60f\ua6f3"
+    "\ua6f7\ua876\ua877\ua8ce\ua8cf\ua92f\ua9c8\ua9c9\uaa5d-\uaa5f\uaaf0\uaaf1\uabeb\ufe52\ufe56\ufe57\uff01\uff0e"
+    "\uff1f\uff61"
+)
+"Property Sentence_Terminal of Unicode's PropList.txt, the basic plane, and Khmer's; as a character class."
+_MARKS = (
+    r"!-/:-@\[-`{-~\u00a1-\u00a9\u00ab-\u00b1\u00b4\u00b6-\u00b8\u00bb\u00bf\u00d7\u00f7"
+    r"\u2010-\u2027\u2030-\u205e\u3001-\u3003\u3008-\u3020\u3030\u30fb\u0e5a\u0e5b\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40"
+    r"\uff5b-\uff65" + SENTENCE_ENDS
+)
+_WORD = rf"[^\s{_MARKS}{UNSPACED}]+"
+_PIECES = re.compile(
+    rf"(?:{_WORD}(?:(?:[.'\u2019/_-]|[,:](?=[0-9])){_WORD})*)"
+    rf"|\.{{2,}}|-{{2,}}|[{_MARKS}]|[{UNSPACED}][{_CARRIED}]*"
+)
+_MARK = re.compile(rf"[{_MARKS}]")
+_UNSPACED = re.compile(rf"[{UNSPACED}]")
+_UNSPACED_WORD = re.compile(rf"(?![{_MARKS}])[{UNSPACED}][{_CARRIED}]*")
+
+_CLOSING = "\"'\u2019\u201d\u00bb)\\]\u300d\u300f\u3009\u300b\u3011\uff09"
+_UNSPACED_ENDS = "\u3002\uff01\uff1f\uff0e\uff61"
+# A run of marks ends a sentence before white space, and in scripts without spaces anywhere; one letter's stop does not.
+_BOUNDARY = re.compile(
+    rf"(?<![{SENTENCE_ENDS}\u2026])(?:(?<!\b[^\W\d_])\.|[\u2026{SENTENCE_ENDS[0]}{SENTENCE_ENDS[2:]}])"
+    rf"[{SENTENCE_ENDS}\u2026]*+(?:[{_CLOSING}]*+(?=\s)|(?<=[{_UNSPACED_ENDS}])[{_CLOSING}]*+(?=.))"
+)
+
+ENDS_SENTENCE = frozenset(chr(code) for code in range(0x10000) if re.match(f"[{SENTENCE_ENDS}]", chr(code)))
+MAX_PIECES = 1 << 20
+CACHED_CHARACTERS = 48
+
+
+def pieces_of(text: str) -> list[str]:
+    """The text's words and marks, in order."""
+    return _PIECES.findall(text)
+
+
+def num_line_words(line: str) -> int:
+    """Words of a line: what white space parts, but one character each in scripts without spaces."""
+    num_words = len(line.split())
+    if line.isascii() or not _UNSPACED.search(line):
+        return num_words
+    spaced, num_characters = _UNSPACED_WORD.subn(" ", line)
+    return num_characters + sum(not _MARK.fullmatch(word) for word in spaced.split())
+
+
+def longest_word(line: str) -> int:
+    """Characters of the longest word: what white space parts, or a script without spaces."""
+    return max(map(len, _UNSPACED.sub(" ", line).split()), default=0)
+
+
+def num_sentences(line: str, *, most: int) -> int:
+    """Sentences of a line without white space around it, counted up to `most`; what has no end counts as one."""
+    found = 1
+    for _ in _BOUNDARY.finditer(line):
+        if found >= most:
+            break
+        found += 1
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """The pieces of a text, as numbers that are equal where the pieces are."""
+
+    numbers: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    "Characters of each."
+    is_word: NDArray[np.bool_]
+    "Not a mark."
+    has_letter: NDArray[np.bool_]
+    is_unspaced: NDArray[np.bool_]
+    "Of a script without spaces."
+
+
+class Vocabulary:
+    """Numbers the pieces of texts; what it has seen makes the next text fast, and never changes a result.
+
+    Args:
+        splits: texts fall into words and marks; else into what white space parts.
+    """
+
+    def __init__(self, *, splits: bool) -> None:
+        self._splits = splits
+        self._parts = _Remembering(self._numbers_of, longest=CACHED_CHARACTERS)
+        self._numbers = _Remembering(self._new_number)
+        self._facts = np.zeros((4, 1 << 12), np.int64)  # of each number: characters, word, letter, unspaced
+
+    def read(self, text: str) -> Pieces:
+        if len(self._numbers) > MAX_PIECES:
+            self._numbers.clear()
+            self._parts.clear()
+        parts = map(self._parts.__getitem__, text.split())
+        numbers = np.fromiter(chain.from_iterable(parts), dtype=np.int64)
+        lengths, is_word, has_letter, is_unspaced = self._facts[:, numbers]
+        return Pieces(
+            numbers, lengths, is_word.astype(bool), has_letter.astype(bool), is_unspaced.astype(bool)
+        )
+
+    def number_of(self, piece: str) -> int:
+        """The number of a piece, or -1 where no text had it."""
+        return self._numbers.get(piece, -1)
+
+    def _numbers_of(self, part: str) -> tuple[int, ...]:
+        """The numbers of what is between two white spaces."""
+        pieces = pieces_of(part) if self._splits else [part]
+        return tuple(map(self._numbers.__getitem__, pieces))
+
+    def _new_number(self, piece: str) -> int:
+        number = len(self._numbers)
+        if number == self._facts.shape[1]:
+            self._facts = np.concatenate([self._facts, np.zeros_like(self._facts)], axis=1)
+        is_word = not self._splits or not _MARK.match(piece)
+        is_unspaced = self._splits and _UNSPACED.match(piece) is not None
+        has_letter = piece.isalpha() or any(map(str.isalpha, piece))
+        self._facts[:, number] = len(piece), is_word, has_letter, is_unspaced
+        return number
+
+
+class _Remembering(dict[str, Known]):
+    """What a function says of strings, asked once of each that has at most `longest` characters."""
+
+    def __init__(self, function: Callable[[str], Known], *, longest: int = 1 << 62) -> None:
+        super().__init__()
+        self._function, self._longest = function, longest
+
+    def __missing__(self, key: str) -> Known:
+        value = self._function(key)
+        if len(key) <= self._longest:
+            self[key] = value
+        return value
