@@ -31,6 +31,8 @@ class Tokenizer:
         vocab_size: one more than the largest id.
         eos_id: the id that ends a document.
         pad_id: the id that fills rows; eos_id where the tokenizer has no token for it.
+        unk_id: the id of what is not in the vocabulary; None where there is nothing that is not.
+        chat_template: Jinja text that makes a conversation one text; empty where there is none.
         special_ids: id of each control token by its text.
     """
 
@@ -43,6 +45,8 @@ class Tokenizer:
         self.vocab_size = 1 + max(self._reference.get_vocab(with_added_tokens=True).values())
         self.eos_id = self._control_id("eos_token")
         self.pad_id = self._control_id("pad_token") if self._config.get("pad_token") else self.eos_id
+        self.unk_id = self._unknown_id()
+        self.chat_template = str(self._config.get("chat_template") or "")
         self.encoder_note = bpe.obstacle(self._spec) or bpe.disagreement(self._spec, self._reference.model)
         self.encoder = "tokenizers" if self.encoder_note else "tiktoken"
         self.verify([bpe.SAMPLE])
@@ -113,6 +117,10 @@ class Tokenizer:
                 return False
         return True
 
+    def spelled_control_tokens(self) -> list[str]:
+        """The control tokens whose own text, met in a document, becomes their id; none of those trained here."""
+        return [text for text, id_ in self.special_ids.items() if id_ in self.encode(text).tolist()]
+
     def _encode_fast(self, text: str) -> Ids:
         if bpe.overflows(text):
             return self._encode_reference([text])[0]
@@ -137,6 +145,13 @@ class Tokenizer:
         reference.no_padding()
         reference.no_truncation()
         return reference
+
+    def _unknown_id(self) -> int | None:
+        model = self._spec["model"]
+        if model.get("unk_token") is None:
+            return None if model.get("unk_id") is None else int(model["unk_id"])  # a number in unigram
+        id_: int | None = self._reference.token_to_id(model["unk_token"])
+        return id_
 
     def _control_id(self, name: str) -> int:
         token = self._config[name]

@@ -14,12 +14,22 @@ from data.examples import EXAMPLE_SCHEMA
 from data.filters import FilterRules
 from data.normalize import NormalizeRules
 from data.reading import ReadRules
+from data.sampling import SampleRules
 from data.shards import TokenFormat
 from data.splits import SplitRules
 from data.tokenizer_training import TokenizerRules
 
 FORMATS = (Path(data.__file__).parent / "FORMATS.md").read_text()
-RULES = (DedupRules, ExampleRules, FilterRules, NormalizeRules, ReadRules, SplitRules, TokenizerRules)
+RULES = (
+    DedupRules,
+    ExampleRules,
+    FilterRules,
+    NormalizeRules,
+    ReadRules,
+    SampleRules,
+    SplitRules,
+    TokenizerRules,
+)
 
 
 def tables(title: str) -> list[list[list[str]]]:
