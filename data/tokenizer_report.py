@@ -15,7 +15,7 @@ REPORT_FILE = "logs/report.json"
 "Where it lies in a tokenizer's artifact: beside what it is, and not of it."
 SAMPLE = SampleRules(max_bytes=4 << 20)
 "What is looked at, unless one says otherwise."
-CHARACTERS_READ = 1 << 16  # of each document
+CHARACTERS_READ = 1 << 18  # of each document
 LONGEST_SHOWN = 20
 LINES_SHOWN = 8
 CHARACTERS_SHOWN = 120
