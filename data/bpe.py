@@ -20,6 +20,13 @@ CL100K_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
 
+O200K_PATTERN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+NEVER_TEXT = "<|\x00 no text \x00|>"
+
 # tiktoken's regex engine overflows its stack (and panics) within a run of some 500,000 white space characters
 LONGEST_SPACE_RUN = 200_000
 _LONG_SPACES = re.compile(rf"(?<!\s)\s{{{LONGEST_SPACE_RUN}}}")  # tried once a run, so in linear time
@@ -101,11 +108,16 @@ def _only_split(step: dict[str, Any]) -> str | None:
 
 
 def build_encoding(spec: dict[str, Any]) -> tiktoken.Encoding:
-    """The tiktoken encoder of a tokenizer.json that has no `obstacle`; it knows no special token."""
-    added = {token["id"] for token in spec["added_tokens"]}
+    """The tiktoken encoder of a tokenizer.json that has no `obstacle`.
+
+    It is told of one special token, which it is never allowed to find: with none at all tiktoken looks for the
+    empty text at every byte, and that takes as long as half of the encoding.
+    """
+    added = {token["id"]: token["content"] for token in spec["added_tokens"]}
     ranks = {token: id_ for id_, token in (token_bytes(spec) or {}).items() if id_ not in added}
+    unseen = {NEVER_TEXT: 1 + max(*ranks.values(), *added)}
     return tiktoken.Encoding(
-        "byte-level", pat_str=split_pattern(spec), mergeable_ranks=ranks, special_tokens={}
+        "byte-level", pat_str=split_pattern(spec), mergeable_ranks=ranks, special_tokens=unseen
     )
 
 

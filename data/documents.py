@@ -84,9 +84,14 @@ def read_documents(place: Place) -> Iterator[Document]:
 
 def document_batches(place: Place) -> Iterator[pa.RecordBatch]:
     """The record batches of one file, for work that does not need every column as Python objects."""
+    return batches_of(open_documents(place))
+
+
+def open_documents(place: Place) -> pa.RecordBatchFileReader:
+    """A random-access reader of the record batches of one file."""
     reader = open_batches(place, kind="documents")
     check_columns(reader, schema=DOCUMENT_SCHEMA, kind="documents", place=place)
-    return batches_of(reader)
+    return reader
 
 
 def count_documents(place: Place) -> int:

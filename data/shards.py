@@ -1,6 +1,6 @@
 """Token shards: Arrow IPC files, one row per document or example, read as one long array without a copy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -116,6 +116,19 @@ class TokenWriter:
 def _lists(offsets: NDArray[np.int32], values: NDArray[np.generic]) -> pa.Array:
     assert offsets[-1] == len(values), "as many mask values as token ids"
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+
+
+def read_tokens(place: Place) -> Iterator[TokenRow]:
+    """The rows of one shard in order, their ids views of the mapped file."""
+    reader = open_batches(place, kind="tokens")
+    token_format = TokenFormat.of(reader.schema, place=place)
+    check_columns(reader, schema=token_format.schema(), kind="tokens", place=place)
+    for batch in batches_of(reader):
+        names, sources, sizes = (batch.column(name).to_pylist() for name in ("id", "source", "num_bytes"))
+        columns = ["input_ids", "loss_mask"] if token_format.has_loss_mask else ["input_ids"]
+        for row, (name, source, size) in enumerate(zip(names, sources, sizes, strict=True)):
+            arrays = [batch.column(column)[row].values.to_numpy() for column in columns]
+            yield TokenRow(name, source, size, *arrays)
 
 
 class TokenShards:

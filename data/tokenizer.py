@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from data import bpe
 from data.errors import DataError
+from data.pieces import PIECE_CHARACTERS, can_cut, cut_from, pieces
 
 Ids = NDArray[np.uint32]
 
 SPEC_FILE = "tokenizer.json"
+LONG_CHARACTERS = 2 * PIECE_CHARACTERS
+NO_IDS: Ids = np.empty(0, dtype=np.uint32)
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
 
@@ -27,15 +30,21 @@ class Tokenizer:
     Attributes:
         encoder: "tiktoken" or "tokenizers", whichever makes the ids; they are the same.
         encoder_note: why it is not tiktoken; empty where it is.
+        can_cut: whether a long text is encoded in pieces; the ids are the same.
         hash: 32 hex digits over all that decides the ids.
         vocab_size: one more than the largest id.
         eos_id: the id that ends a document.
         pad_id: the id that fills rows; eos_id where the tokenizer has no token for it.
+        unk_id: the id of what is not in the vocabulary; None where there is nothing that is not.
+        chat_template: Jinja text that makes a conversation one text; empty where there is none.
         special_ids: id of each control token by its text.
     """
 
-    def __init__(self, spec: str, *, config: Mapping[str, Any]) -> None:
-        """Args: `spec` the text of tokenizer.json; `config` what tokenizer_config.json says."""
+    def __init__(self, spec: str, *, config: Mapping[str, Any], encoder: str = "") -> None:
+        """Args: `spec` the text of tokenizer.json; `config` what tokenizer_config.json says.
+
+        `encoder` is what another of the same files has found out, so that it is not found out again.
+        """
         self._spec_text, self._config = spec, dict(config)
         self._spec: dict[str, Any] = json.loads(spec)
         self.hash = hashlib.blake2b(bpe.canonical(self._spec), digest_size=16).hexdigest()
@@ -43,16 +52,23 @@ class Tokenizer:
         self.vocab_size = 1 + max(self._reference.get_vocab(with_added_tokens=True).values())
         self.eos_id = self._control_id("eos_token")
         self.pad_id = self._control_id("pad_token") if self._config.get("pad_token") else self.eos_id
-        self.encoder_note = bpe.obstacle(self._spec) or bpe.disagreement(self._spec, self._reference.model)
-        self.encoder = "tokenizers" if self.encoder_note else "tiktoken"
-        self.verify([bpe.SAMPLE])
+        self.unk_id = self._unknown_id()
+        self.chat_template = str(self._config.get("chat_template") or "")
+        self.can_cut = can_cut(self._spec)
+        self.encoder, self.encoder_note = encoder, ""
+        if not encoder:
+            self.encoder_note = bpe.obstacle(self._spec) or bpe.disagreement(
+                self._spec, self._reference.model
+            )
+            self.encoder = "tokenizers" if self.encoder_note else "tiktoken"
+            self.verify([bpe.SAMPLE])
 
     @classmethod
-    def load(cls, folder: Path) -> "Tokenizer":
+    def load(cls, folder: Path, *, encoder: str = "") -> "Tokenizer":
         """The tokenizer of a folder with tokenizer.json and tokenizer_config.json; ours or any other's."""
         try:
             files = {name: (folder / name).read_bytes() for name in (SPEC_FILE, CONFIG_FILE)}
-            return cls.from_files(files)
+            return cls.from_files(files, encoder=encoder)
         except (OSError, ValueError, KeyError) as error:
             raise DataError(
                 f"this folder holds no tokenizer that can be read: {error}",
@@ -62,9 +78,9 @@ class Tokenizer:
             ) from error
 
     @classmethod
-    def from_files(cls, files: Mapping[str, bytes]) -> "Tokenizer":
+    def from_files(cls, files: Mapping[str, bytes], *, encoder: str = "") -> "Tokenizer":
         """The tokenizer out of its files' contents by name."""
-        return cls(files[SPEC_FILE].decode(), config=json.loads(files[CONFIG_FILE]))
+        return cls(files[SPEC_FILE].decode(), config=json.loads(files[CONFIG_FILE]), encoder=encoder)
 
     def files(self) -> dict[str, bytes]:
         """What a folder of this tokenizer holds, by name; the same tokenizer gives the same bytes."""
@@ -88,9 +104,27 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """The ids of each text, [num_tokens]; nothing is added before or after. One thread where tiktoken runs."""
-        if self.encoder == "tokenizers":
-            return self._encode_reference(texts)
-        return [self._encode_fast(text) for text in texts]
+        if not self.can_cut or all(len(text) <= LONG_CHARACTERS for text in texts):
+            return self._encode(texts)
+        return [np.concatenate([*map(self._encode_one, pieces(text)), NO_IDS]) for text in texts]
+
+    def encode_bytes(self, content: memoryview) -> Ids:
+        """The ids of a long UTF-8 text, of which a piece at a time is decoded; `can_cut` must hold."""
+        return self.encode_range(content, 0, len(content))[0]
+
+    def encode_range(self, content: memoryview, start: int, stop: int) -> tuple[Ids, int]:
+        """The ids, and the number, of the bytes from the first cut at or after `start` to that at or after `stop`.
+
+        So ranges that join give ids that join; `can_cut` must hold.
+        """
+        assert self.can_cut, "a text of this tokenizer is encoded whole"
+        begin, end = cut_from(content, start), cut_from(content, stop)
+        parts, place = [NO_IDS], begin
+        while place < end:
+            cut = min(end, cut_from(content, place + LONG_CHARACTERS))
+            parts.append(self._encode_one(bytes(content[place:cut]).decode()))
+            place = cut
+        return np.concatenate(parts), end - begin
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
         """The text; bytes that are not UTF-8 (ids cut within a character) become U+FFFD."""
@@ -104,14 +138,27 @@ class Tokenizer:
         return b"".join(self._bytes.get(int(id_), b"") for id_ in ids)
 
     def verify(self, texts: Sequence[str]) -> bool:
-        """Whether tiktoken gives the reference's ids on these texts; where not, the reference encodes from now on."""
-        if self.encoder == "tokenizers":
-            return False
-        for text, expected in zip(texts, self._encode_reference(texts), strict=True):
-            if not np.array_equal(self._encode_fast(text), expected):
-                self.encoder, self.encoder_note = "tokenizers", f"tiktoken gives other ids for {text[:60]!r}"
+        """Whether ids on these texts are the reference's; where not, the reference encodes whole texts from now on."""
+        for text, ids, expected in zip(
+            texts, self.encode_batch(texts), self._encode_reference(texts), strict=True
+        ):
+            if not np.array_equal(ids, expected):
+                self.encoder_note = f"{self.encoder} gives other ids for {text[:60]!r}"
+                self.encoder, self.can_cut = "tokenizers", False
                 return False
         return True
+
+    def spelled_control_tokens(self) -> list[str]:
+        """The control tokens whose own text, met in a document, becomes their id; none of those trained here."""
+        return [text for text, id_ in self.special_ids.items() if id_ in self.encode(text).tolist()]
+
+    def _encode(self, texts: Sequence[str]) -> list[Ids]:
+        if self.encoder == "tokenizers":
+            return self._encode_reference(texts)
+        return [self._encode_fast(text) for text in texts]
+
+    def _encode_one(self, text: str) -> Ids:
+        return self._encode([text])[0]
 
     def _encode_fast(self, text: str) -> Ids:
         if bpe.overflows(text):
@@ -137,6 +184,13 @@ class Tokenizer:
         reference.no_padding()
         reference.no_truncation()
         return reference
+
+    def _unknown_id(self) -> int | None:
+        model = self._spec["model"]
+        if model.get("unk_token") is None:
+            return None if model.get("unk_id") is None else int(model["unk_id"])  # a number in unigram
+        id_: int | None = self._reference.token_to_id(model["unk_token"])
+        return id_
 
     def _control_id(self, name: str) -> int:
         token = self._config[name]

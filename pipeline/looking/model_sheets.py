@@ -6,12 +6,14 @@ from rich.console import Console
 from rich.text import Text
 
 from data.tokenizer import Tokenizer
+from data.tokenizer_report import REPORT_FILE as TOKENIZER_REPORT
 from pipeline.dag.store import Artifact
 from pipeline.looking.page import fields, grid, heading, shortened, visible
 from pipeline.looking.rows import Query
 from pipeline.looking.tensors import root_mean_square, tensors_of
 from pipeline.report import numbers
 
+SOURCES_SHOWN = 10
 TABLE_ROWS = 40
 "Lines of a table when no --limit is given."
 SAMPLES = ("Hello, world!", "def main() -> None:\n    return 42\n", "naïve café, 你好, 🙂", "1234567 km")
@@ -24,7 +26,9 @@ def tokenizer_facts(artifact: Artifact, query: Query) -> dict[str, Any]:
     special = set(tokenizer.special_ids.values())
     fitting = [id_ for id_, text in texts.items() if id_ not in special and query.contains in text]
     longest = sorted(fitting, key=lambda id_: (-len(texts[id_]), id_))
+    has_report = artifact.folder.exists(TOKENIZER_REPORT)
     return {
+        "report": artifact.folder.read_json(TOKENIZER_REPORT) if has_report else None,
         "vocab_size": tokenizer.vocab_size,
         "hash": tokenizer.hash,
         "encoder": tokenizer.encoder,
@@ -50,11 +54,34 @@ def print_tokenizer(facts: dict[str, Any], query: Query, console: Console) -> No
         table.add_row(Text(f"  {visible(repr(text))}"), str(id_))
     console.print(table)
     console.print(heading("how it splits"))
-    for sample in facts["samples"]:
-        pieces = "|".join(sample["pieces"]).replace("\n", "␊")
-        console.print(
-            Text(f"  {visible(pieces)}", overflow="fold").append(f"  {len(sample['ids'])}", style="dim")
+    report = facts["report"] or {"examples": []}
+    for pieces in [sample["pieces"] for sample in facts["samples"]] + report["examples"]:
+        split = visible("|".join(pieces).replace("\n", "␊"))
+        console.print(Text(f"  {split}", overflow="fold").append(f"  {len(pieces)}", style="dim"))
+    if facts["report"]:
+        _print_rates(report, console)
+
+
+def _print_rates(report: dict[str, Any], console: Console) -> None:
+    """How short texts become, over the sample of the report and by the groups in it."""
+    console.print(heading(f"on {numbers.size(report['sample']['bytes'])} of its corpus"))
+    table = grid(
+        "  texts", "documents", "bytes/token", "unknown", right=("documents", "bytes/token", "unknown")
+    )
+    for name, tally in _tallies(report):
+        table.add_row(
+            Text(f"  {visible(name)}"),
+            f"{tally['documents']:,}",
+            f"{tally['bytes_per_token']:.3f}",
+            f"{tally['unknown_fraction']:.3%}",
         )
+    console.print(table)
+
+
+def _tallies(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """All of the sample, its scripts, and the largest of its sources."""
+    sources = sorted(report["by_source"].items(), key=lambda item: -item[1]["bytes"])
+    return [("all", report["sample"]), *report["by_script"].items(), *sources[:SOURCES_SHOWN]]
 
 
 def model_facts(artifact: Artifact, query: Query) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pipeline.stages.evaluate import Evaluate
 from pipeline.stages.examples import Examples
 from pipeline.stages.export import Export
 from pipeline.stages.finetune import Finetune
+from pipeline.stages.import_tokenizer import ImportTokenizer
 from pipeline.stages.ingest import Ingest
 from pipeline.stages.pretrain import Pretrain
 from pipeline.stages.register import Register
@@ -22,6 +23,7 @@ STAGES: tuple[type[Stage], ...] = (
     Split,
     Examples,
     TrainTokenizer,
+    ImportTokenizer,
     Tokenize,
     DataReport,
     Pretrain,

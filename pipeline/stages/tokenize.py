@@ -1,18 +1,31 @@
-"""`tokenize`: documents or examples become token ids in Arrow files, one task per shard."""
+"""`tokenize`: documents or examples become token ids in Arrow files, one task per shard, several per long shard."""
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar
 
-from data.documents import read_documents
+import pyarrow.compute as pc
+
+from data.documents import document_batches
 from data.examples import Refused, read_examples, token_format, tokenize_example
-from data.shards import TokenRow, TokenWriter
-from data.tokenize import tokenize_documents
+from data.sampling import SampleRules
+from data.shards import TokenRow, TokenWriter, read_tokens
+from data.tokenize import Span, joined, one_thread, spans_of, tokenize_documents, tokenize_spans
 from data.tokenizer import Tokenizer
+from data.tokenizer_report import CHARACTERS_READ
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, port
-from pipeline.stages.sharding import check_not_empty, map_shards, renamed
+from pipeline.dag.stage import Input, Problem, Stage, StageContext, StageResult, port
+from pipeline.stages.sampling import Sampled
+from pipeline.stages.sharding import check_not_empty, renamed, shard_names, total
+
+PART_BYTES = 16 << 20
+"Of a shard, about, that one task encodes; a shard of more than twice as much is encoded in parts."
+CHECKED = SampleRules(max_bytes=1 << 20)
+"On which the fast encoder is held against the reference before anything is encoded."
+ENCODER = "logs/encoder.json"
 
 
 @dataclass
@@ -43,42 +56,173 @@ class Tokenize(Stage):
 
     def run(self, context: StageContext) -> StageResult:
         given = context.one("documents")
-        tokenizer = context.one("tokenizer").folder
-        result = map_shards(context, given, tokenize_shard, tokenizer, given.kind, self.max_example_tokens)
+        with_ = Encoding(context.one("tokenizer").folder)
+        checked = (given.folder, shard_names(given) if given.kind == "documents" else [], with_)
+        (found,) = context.map(check_encoder, {"encoder": checked}, unit="tokenizers").values()
+        context.output.write_json(ENCODER, found)
+        with_ = Encoding(with_.folder, found["encoder"], found["can_cut"])
+        result = self._encode(context, given, with_)
         check_not_empty(result.counters["rows"], node=context.node, knob="inputs.documents")
-        return result
+        return StageResult(result.counters, {"is_fast_encoder": float(found["encoder"] == "tiktoken")})
+
+    def _encode(self, context: StageContext, given: Input, with_: "Encoding") -> StageResult:
+        """The longest tasks first, so that none is left over when the others are done."""
+        sizes = _sizes(given)
+        long = (
+            [name for name, size in sizes.items() if size > 2 * PART_BYTES]
+            if _has_parts(given, with_)
+            else []
+        )
+        surveys = context.map(survey_shard, {name: (given.folder, name) for name in long}) if long else {}
+        groups = {
+            name: spans_of(each["bytes"], each["rows"], num_bytes=PART_BYTES)
+            for name, each in surveys.items()
+        }
+        parts = {
+            _part(name, number): (given.folder, name, spans, _part(name, number), context.scratch, with_)
+            for name, spans_of_parts in groups.items()
+            for number, spans in enumerate(spans_of_parts)
+        }
+        if parts:
+            context.map(tokenize_part, parts, unit="parts")
+        whole = {
+            name: (given.folder, name, context.output, with_, given.kind, self.max_example_tokens)
+            for name in sorted(sizes, key=lambda name: (-sizes[name], name))
+            if name not in groups
+        }
+        counters = list(context.map(tokenize_shard, whole).values())
+        if groups:
+            joins = {
+                name: (context.scratch, name, [span[0].is_continued for span in spans], context.output, with_)
+                for name, spans in groups.items()
+            }
+            counters += context.map(join_parts, joins).values()
+        return StageResult(total(counters))
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What tasks encode with."""
+
+    folder: Folder
+    "The tokenizer's artifact."
+    encoder: str = ""
+    "tiktoken or tokenizers, as the check found; empty: not checked yet."
+    can_cut: bool = False
+
+    def open(self) -> Tokenizer:
+        tokenizer = _opened(str(self.folder.local()), self.encoder)
+        tokenizer.can_cut = self.can_cut
+        return tokenizer
+
+
+@lru_cache(maxsize=2)
+def _opened(path: str, encoder: str) -> Tokenizer:
+    """Once in each worker: to read a vocabulary takes as long as to encode megabytes. Artifacts never change."""
+    return Tokenizer.load(Path(path), encoder=encoder)
+
+
+def check_encoder(folder: Folder, names: list[str], with_: Encoding) -> dict[str, Any]:
+    """Which encoder gives the reference's ids on a sample of the corpus."""
+    tokenizer, num_bytes = Tokenizer.load(with_.folder.local()), 0
+    for batch in Sampled(folder, names, CHECKED).batches():
+        texts = [text[:CHARACTERS_READ] for text in batch.column("text").to_pylist()]
+        num_bytes += sum(len(text.encode()) for text in texts)
+        tokenizer.verify(texts)
+    found = {"encoder": tokenizer.encoder, "note": tokenizer.encoder_note, "can_cut": tokenizer.can_cut}
+    return found | {"checked_bytes": num_bytes}
+
+
+def survey_shard(folder: Folder, name: str) -> dict[str, list[int]]:
+    """Bytes of text and documents in each record batch."""
+    with folder.opening(name) as source:
+        found = [
+            (pc.sum(pc.binary_length(batch.column("text"))).as_py(), batch.num_rows)
+            for batch in document_batches(source)
+        ]
+    return {"bytes": [size for size, _ in found], "rows": [num_rows for _, num_rows in found]}
+
+
+def tokenize_part(
+    folder: Folder, name: str, spans: list[Span], part: str, scratch: Folder, with_: Encoding
+) -> dict[str, int]:
+    """Tokens of some spans of a long shard, to be joined."""
+    tokenizer = with_.open()
+    with (
+        one_thread(),
+        folder.opening(name) as source,
+        scratch.writing(part) as sink,
+        TokenWriter(sink, token_format=token_format(tokenizer, has_loss_mask=False)) as writer,
+    ):
+        for row in tokenize_spans(source, spans, tokenizer=tokenizer):
+            writer.write(row)
+    return {"rows": writer.num_rows}
+
+
+def join_parts(
+    scratch: Folder, name: str, is_continued: list[bool], output: Folder, with_: Encoding
+) -> dict[str, int]:
+    """One shard out of its parts: the bytes that one task alone would have written."""
+    tokenizer = with_.open()
+
+    def rows() -> Iterator[tuple[TokenRow, bool]]:
+        for number, continues in enumerate(is_continued):
+            with scratch.opening(_part(name, number)) as source:
+                for place, row in enumerate(read_tokens(source)):
+                    yield row, continues and place == 0
+
+    with (
+        output.writing(renamed(name, "tokens")) as sink,
+        TokenWriter(sink, token_format=token_format(tokenizer, has_loss_mask=False)) as writer,
+    ):
+        return _written(joined(rows()), writer, "bytes")
 
 
 def tokenize_shard(
-    folder: Folder, name: str, output: Folder, tokenizer_folder: Folder, kind: str, max_tokens: int | None
+    folder: Folder, name: str, output: Folder, with_: Encoding, kind: str, max_tokens: int | None
 ) -> dict[str, int]:
     """Tokens of one shard of documents, or of examples with the mask of what is learned."""
     masked = kind == "examples"
-    tokenizer = Tokenizer.load(tokenizer_folder.local())
-    counters: Counter[str] = Counter({"rows": 0, "tokens": 0, "targets" if masked else "bytes": 0})
+    tokenizer = with_.open()
     with (
+        one_thread(),
         folder.opening(name) as source,
         output.writing(renamed(name, "tokens")) as sink,
         TokenWriter(sink, token_format=token_format(tokenizer, has_loss_mask=masked)) as writer,
     ):
-        rows = _example_rows if masked else _document_rows
-        for row in rows(source, tokenizer, max_tokens):
-            if isinstance(row, Refused):
-                counters[f"refused/{row.reason.value}"] += 1
-                continue
-            writer.write(row)
-            counters.update(rows=1, tokens=len(row.input_ids))
-            if row.loss_mask is None:
-                counters["bytes"] += row.num_bytes
-            else:
-                counters["targets"] += int(row.loss_mask.sum())
-    return dict(counters)
+        if masked:
+            return _written(_example_rows(source, tokenizer, max_tokens), writer, "targets")
+        rows = tokenize_documents(document_batches(source), tokenizer=tokenizer)
+        return _written(rows, writer, "bytes")
 
 
-def _document_rows(source: Any, tokenizer: Tokenizer, _max_tokens: int | None) -> Iterator[TokenRow]:
-    return tokenize_documents(read_documents(source), tokenizer=tokenizer)
+def _written(rows: Iterator[TokenRow | Refused], writer: TokenWriter, measure: str) -> dict[str, int]:
+    """Write the rows and count them; `measure` is what is counted beside rows and tokens: bytes or targets."""
+    refused: Counter[str] = Counter()
+    measured = 0
+    for row in rows:
+        if isinstance(row, Refused):
+            refused[f"refused/{row.reason.value}"] += 1
+            continue
+        writer.write(row)
+        measured += row.num_bytes if row.loss_mask is None else int(row.loss_mask.sum())
+    return {"rows": writer.num_rows, "tokens": writer.num_tokens, measure: measured} | refused
 
 
 def _example_rows(source: Any, tokenizer: Tokenizer, max_tokens: int | None) -> Iterator[TokenRow | Refused]:
     for example in read_examples(source):
         yield tokenize_example(example, tokenizer=tokenizer, max_tokens=max_tokens)
+
+
+def _sizes(given: Input) -> dict[str, int]:
+    """Bytes of each shard of the input, by name."""
+    sizes = {file.name: file.size for file in given.manifest.files}
+    return {name: sizes[f"{given.part}/{name}" if given.part else name] for name in shard_names(given)}
+
+
+def _has_parts(given: Input, with_: Encoding) -> bool:
+    return given.kind == "documents" and with_.can_cut
+
+
+def _part(name: str, number: int) -> str:
+    return f"{name}.{number:05d}"

@@ -1,20 +1,22 @@
-"""`tokenizer`: a byte-level BPE vocabulary learned from documents."""
+"""`tokenizer`: a vocabulary learned from documents."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from data.documents import document_batches
 from data.errors import DataError
+from data.sampling import SampleRules
+from data.tokenizer import Tokenizer
+from data.tokenizer_report import REPORT_FILE, SAMPLE, Report
 from data.tokenizer_training import TokenizerRules, train_tokenizer
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, port
+from pipeline.stages.sampling import Sampled
 from pipeline.stages.sharding import below, shard_names
 
 
 @dataclass
 class TrainTokenizer(Stage):
-    """Learns a byte-level BPE tokenizer (Sennrich et al. 2016, arXiv:1508.07909; bytes as in GPT-2)."""
+    """Learns a tokenizer: byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909), WordPiece, unigram or words."""
 
     name: ClassVar[str] = "tokenizer"
     produces: ClassVar[str] = "tokenizer"
@@ -26,39 +28,45 @@ class TrainTokenizer(Stage):
 
     inputs: Inputs = field(default_factory=Inputs)
     rules: TokenizerRules = field(default_factory=TokenizerRules)
-    "Size, splitting and control tokens."
+    "Kind, size, splitting and control tokens."
+    sample: SampleRules = field(default_factory=SampleRules)
+    "Which documents it learns from."
 
     def problems(self) -> list[Problem]:
-        return below("rules", self.rules.problems())
+        return below("rules", self.rules.problems()) + below("sample", self.sample.problems())
 
     def run(self, context: StageContext) -> StageResult:
         given = context.one("documents")
-        work = (given.folder, shard_names(given), self.rules, context.output)
-        context.progress(0, 1, "tokenizers", "learning merges")
+        work = (given.folder, shard_names(given), self.rules, self.sample, context.output)
+        context.progress(0, 1, "tokenizers", "learning a vocabulary")
         (result,) = context.map(learn, {"tokenizer": work}, unit="tokenizers", num_cpus=2).values()
-        if not result["bytes"]:
+        if not result["counters"]["bytes"]:
             raise DataError(
                 "there is no text to learn a tokenizer from",
                 where=f"stages.{context.node}.inputs.documents",
                 allowed="at least one document",
                 do="look at what the stages before it dropped: headrace show NODE",
             )
-        return StageResult({"vocab_size": result["vocab_size"], "bytes": result["bytes"]})
+        return StageResult(result["counters"], result["metrics"])
 
 
-def learn(folder: Folder, names: list[str], rules: TokenizerRules, output: Folder) -> dict[str, int]:
-    """Train on all shards and write the tokenizer's files."""
-    seen = {"bytes": 0}
-
-    def texts() -> Iterator[str]:
-        for name in names:
-            with folder.opening(name) as source:
-                for batch in document_batches(source):
-                    for text in batch.column("text").to_pylist():
-                        seen["bytes"] += len(text.encode())
-                        yield text
-
-    tokenizer = train_tokenizer(texts(), rules=rules)
+def learn(
+    folder: Folder, names: list[str], rules: TokenizerRules, sample: SampleRules, output: Folder
+) -> dict[str, Any]:
+    """Train on a sample of all shards; write the tokenizer's files and the report on it."""
+    texts = Sampled(folder, names, sample)
+    tokenizer = train_tokenizer(texts, rules=rules)
     for name, content in tokenizer.files().items():
         output.write_bytes(name, content)
-    return {"vocab_size": tokenizer.vocab_size, "bytes": seen["bytes"]}
+    counters = {"vocab_size": tokenizer.vocab_size, "bytes": texts.num_bytes}
+    return {"counters": counters, "metrics": write_report(tokenizer, folder, names, output)}
+
+
+def write_report(tokenizer: Tokenizer, folder: Folder, names: list[str], output: Folder) -> dict[str, float]:
+    """Put the report beside the tokenizer; its main figures."""
+    report = Report(tokenizer)
+    report.add(Sampled(folder, names, SAMPLE).batches())
+    facts = report.facts()
+    output.write_json(REPORT_FILE, facts)
+    sample = facts["sample"]
+    return {name: sample[name] for name in ("bytes_per_token", "unknown_fraction")}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.documents import Document
+from data.documents import Document, DocumentWriter, document_batches
 from data.example_sources import ExampleRules, from_fields, from_python_source
 from data.examples import (
     Example,
@@ -188,8 +188,12 @@ def test_examples_and_documents_become_shards(tokenizer, tmp_path, stdlib_docume
     with TokenWriter(paths[0], token_format=token_format(tokenizer, has_loss_mask=True)) as writer:
         writer.write(tokenize_example(Example("a", "s", "prompt\n", "response"), tokenizer=tokenizer))
     assert TokenShards(paths[:1], tokenizer_hash=tokenizer.hash).loss_mask is not None
+    stored = tmp_path / "stored.arrow"
+    with DocumentWriter(stored) as texts:
+        for document in documents:
+            texts.write(document)
     with TokenWriter(paths[1], token_format=token_format(tokenizer, has_loss_mask=False)) as writer:
-        for row in tokenize_documents(documents, tokenizer=tokenizer):
+        for row in tokenize_documents(document_batches(stored), tokenizer=tokenizer):
             writer.write(row)
     shards = TokenShards(paths[1:])
     text = tokenizer.decode(shards.tokens.read(0, shards.num_tokens))

@@ -16,12 +16,22 @@ from data.normalize import NormalizeRules
 from data.readers import COMPRESSIONS, SUFFIXES
 from data.readers.parts import PARTED
 from data.reading import ReadRules, TextFormat
+from data.sampling import SampleRules
 from data.shards import TokenFormat
 from data.splits import SplitRules
 from data.tokenizer_training import TokenizerRules
 
 FORMATS = (Path(data.__file__).parent / "FORMATS.md").read_text()
-RULES = (DedupRules, ExampleRules, FilterRules, NormalizeRules, ReadRules, SplitRules, TokenizerRules)
+RULES = (
+    DedupRules,
+    ExampleRules,
+    FilterRules,
+    NormalizeRules,
+    ReadRules,
+    SampleRules,
+    SplitRules,
+    TokenizerRules,
+)
 
 
 def tables(title: str) -> list[list[list[str]]]:

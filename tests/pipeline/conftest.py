@@ -2,6 +2,7 @@
 
 import json
 import time
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ defaults:
   - /stage/dedup@stages.dedup
   - /stage/split@stages.split
   - /stage/tokenizer@stages.tokenizer
+  - /stage/import_tokenizer@stages.imported
   - /stage/tokenize@stages.tokens
   - /stage/pretrain@stages.base
   - /model/llama_tiny@stages.base.model
@@ -42,6 +44,10 @@ stages:
   dedup: {inputs: {documents: clean}}
   split: {inputs: {documents: dedup}, rules: {validation_fraction: 0.2, test_fraction: 0.2}}
   tokenizer: {inputs: {documents: split/train}, rules: {vocab_size: 320}}
+  imported:
+    path: FOLDER/ours.tiktoken
+    inputs: {documents: split/test}
+    rules: {pattern: gpt2, eos_token: <|end|>, special_tokens: [<|user|>]}
   tokens: {inputs: {documents: split, tokenizer: tokenizer}}
   base:
     inputs: {tokens: tokens/train, tokenizer: tokenizer}
@@ -73,6 +79,21 @@ def write_corpus(folder: Path) -> None:
     (folder / "short.py").write_text("x=1\n")
     rows = [{"text": f"The {word} by the river, café {number}: 水"} for number, word in enumerate(WORDS)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def write_ranks(path: Path) -> None:
+    """Ranks as tiktoken has them: the bytes, then a few merges."""
+    tokens = [bytes([byte]) for byte in range(256)] + [
+        b"wa",
+        b"er",
+        b"ter",
+        b"water",
+        b" water",
+        b"re",
+        b" re",
+    ]
+    lines = [b64encode(token) + b" %d\n" % rank for rank, token in enumerate(tokens)]
+    path.write_bytes(b"".join(lines))
 
 
 class Silence:
@@ -164,7 +185,10 @@ def make_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], TinyStor
     def make() -> TinyStore:
         folder = tmp_path_factory.mktemp("tiny")
         write_corpus(folder / "corpus")
-        (folder / "tiny.yaml").write_text(RECIPE.replace("CORPUS", str(folder / "corpus")))
+        write_ranks(folder / "ours.tiktoken")
+        (folder / "tiny.yaml").write_text(
+            RECIPE.replace("CORPUS", str(folder / "corpus")).replace("FOLDER", str(folder))
+        )
         return TinyStore(folder / "tiny.yaml", str(folder / "store"))
 
     return make

@@ -33,6 +33,10 @@ PINNED: dict[str, tuple[int, str]] = {
         1,
         "8e4b56bf77d7d762631573e8cab562c74a1add361881899bc0b222df86f4e57f",
     ),
+    "imported": (
+        1,
+        "2f83a7acb209d1b267f14b2ca76668482c7d1c97f324c0f07ffeaa249451ef83",
+    ),
     "tokens": (
         1,
         "effa2ee61126c4fd8f9a66d37cab672f8efce423e68489ca54cefd8a5a4cca9f",
@@ -51,7 +55,8 @@ def built(tiny):
 
 
 @pytest.mark.parametrize(
-    "node", ["corpus", "clean", "dedup", "split", "pairs", "tokenizer", "tokens", "pair_tokens"]
+    "node",
+    ["corpus", "clean", "dedup", "split", "pairs", "tokenizer", "imported", "tokens", "pair_tokens"],
 )
 def test_a_stage_of_this_version_writes_these_bytes(built, node):
     manifest = built[node]

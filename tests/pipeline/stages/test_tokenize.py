@@ -1,0 +1,86 @@
+"""The stage against one task that encodes everything: whatever the parts, the same bytes."""
+
+import pytest
+
+from data.documents import Document, DocumentWriter
+from data.shards import TokenShards
+from data.tokenizer import Tokenizer
+from data.tokenizer_training import TokenizerKind, TokenizerRules, train_tokenizer
+from pipeline.dag.folder import open_folder
+from pipeline.dag.stage import Input
+from pipeline.dag.store import Manifest, ManifestFile
+from pipeline.stages.tokenize import ENCODER, Tokenize
+
+LINE = "The water turns the wheel, and 1234 wheels turn; \u4e2d\u6587\u3002\u6c34\u8f66\uff0c caf\u00e9.\n"
+TEXTS = [
+    "short",
+    LINE * 3000,  # longer than several parts
+    "x" * 70_000,  # nowhere to cut
+    LINE,
+    "\u4e2d\u6587\u6c34" * 20_000,
+    *(f"{number} {LINE}" for number in range(200)),
+    LINE * 700,
+]
+
+
+@pytest.fixture(scope="module", params=[TokenizerKind.byte_bpe, TokenizerKind.unigram], ids=lambda k: k.name)
+def tokenizer(request) -> Tokenizer:
+    return train_tokenizer([LINE * 5], rules=TokenizerRules(kind=request.param, vocab_size=400))
+
+
+@pytest.fixture
+def run(tmp_path, in_process, tokenizer):
+    """Run the stage on the texts as one shard; its folder and its result."""
+    with DocumentWriter(tmp_path / "documents-00000.arrow") as writer:
+        for number, text in enumerate(TEXTS):
+            writer.write(Document(f"{number}", text, f"{number}.txt"))
+    tokenizer.save(tmp_path / "tokenizer")
+    size = (tmp_path / "documents-00000.arrow").stat().st_size
+    given = Manifest("d", "k", "documents", "d", {}, {}, [ManifestFile("documents-00000.arrow", size, "")])
+    inputs = {
+        "documents": [Input("d", "", "documents", open_folder(str(tmp_path)), given)],
+        "tokenizer": [Input("t", "", "tokenizer", open_folder(str(tmp_path / "tokenizer")), given)],
+    }
+
+    def start(name: str):
+        folders = [open_folder(str(tmp_path / name / each)) for each in ("output", "scratch")]
+        context = in_process(inputs=inputs, output=folders[0], scratch=folders[1])
+        return tmp_path / name / "output", Tokenize().run(context)
+
+    return start
+
+
+@pytest.mark.parametrize("part_bytes", [1 << 14, 50_000, 1 << 17])
+def test_a_long_shard_in_parts_gives_the_bytes_of_one_task(run, tokenizer, monkeypatch, part_bytes):
+    monkeypatch.setattr("data.ipc.BATCH_BYTES", 1 << 16)
+    whole, counted = run("whole")
+    monkeypatch.setattr("pipeline.stages.tokenize.PART_BYTES", part_bytes)
+    parts, counted_in_parts = run("parts")
+    names = "tokens-00000.arrow"
+    assert (parts / names).read_bytes() == (whole / names).read_bytes()
+    assert counted_in_parts == counted
+    shards = TokenShards([parts / names], tokenizer_hash=tokenizer.hash)
+    assert counted.counters == {
+        "rows": len(TEXTS),
+        "tokens": shards.num_tokens,
+        "bytes": sum(len(text.encode()) for text in TEXTS),
+    }
+    starts = shards.row_starts
+    for row, text in enumerate(TEXTS):
+        ids = shards.tokens.read(int(starts[row]), int(starts[row + 1]))
+        assert ids.tolist() == [*tokenizer.encode(text).tolist(), tokenizer.eos_id]
+
+
+def test_an_encoder_that_disagrees_is_found_on_the_corpus_and_said(run, tokenizer, monkeypatch):
+    expected, _ = run("before")
+    if tokenizer.encoder == "tokenizers":
+        assert (expected.parent / "output" / ENCODER).read_text().count('"its model is not BPE"') == 1
+        return
+    encode = Tokenizer._encode_fast
+    wrong = lambda self, text: encode(self, text)[::-1] if "wheels" in text else encode(self, text)  # noqa: E731
+    monkeypatch.setattr(Tokenizer, "_encode_fast", wrong)
+    found, result = run("after")
+    assert result.metrics == {"is_fast_encoder": 0}
+    assert "gives other ids for" in (found / ENCODER).read_text()
+    names = "tokens-00000.arrow"
+    assert (found / names).read_bytes() == (expected / names).read_bytes()
