@@ -17,7 +17,7 @@ from pipeline.dag.stage import (
     optional_port,
 )
 from pipeline.stages.ingest import FILES
-from pipeline.stages.sharding import below, shard_names
+from pipeline.stages.sharding import Shard, below, shards_of
 from pipeline.stages.train_tokenizer import write_report
 
 
@@ -59,7 +59,7 @@ class ImportTokenizer(Stage):
 
     def run(self, context: StageContext) -> StageResult:
         contents = {file.name: file.read_bytes() for file in self.files}
-        sample = [(given.folder, shard_names(given)) for given in context.inputs.get("documents", [])]
+        sample = shards_of(context.inputs["documents"])
         item = (contents, self.rules, self.path, sample, context.output)
         (result,) = context.map(import_files, {"tokenizer": item}, unit="tokenizers").values()
         places = [
@@ -73,14 +73,12 @@ def import_files(
     contents: dict[str, bytes],
     rules: ImportRules,
     where: str,
-    sample: list[tuple[Folder, list[str]]],
+    sample: list[Shard],
     output: Folder,
 ) -> dict[str, Any]:
     """Write the tokenizer's files, and the report on it where there are documents."""
     tokenizer = read_tokenizer(contents, rules=rules, where=where)
     for name, content in tokenizer.files().items():
         output.write_bytes(name, content)
-    metrics: dict[str, float] = {}
-    for folder, names in sample:
-        metrics = write_report(tokenizer, folder, names, output)
+    metrics = write_report(tokenizer, sample, output) if sample else {}
     return {"counters": {"vocab_size": tokenizer.vocab_size}, "metrics": metrics}

@@ -1,19 +1,19 @@
-"""A sample of a node's documents, read from its shards."""
+"""A sample of the documents of one node or of several, read from their shards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data.documents import document_batches
 from data.sampling import SampleRules, fractions, group_bytes, sampled
-from pipeline.dag.folder import Folder
+from pipeline.stages.sharding import Shard
 
 
 class Sampled:
     """The documents of a sample of some shards, a record batch in memory at a time; can be gone through again."""
 
-    def __init__(self, folder: Folder, names: list[str], rules: SampleRules) -> None:
+    def __init__(self, shards: Sequence[Shard], rules: SampleRules) -> None:
         self.num_bytes = 0  # of text, in the last time through the texts
-        self._folder, self._names = folder, names
+        self._shards = shards
         if rules.is_everything:
             self._by, self._taken = "", {"": 1.0}
         else:
@@ -32,6 +32,6 @@ class Sampled:
         return sampled(self._all(), by=self._by, taken=self._taken)
 
     def _all(self) -> Iterator[Any]:
-        for name in self._names:
-            with self._folder.opening(name) as source:
+        for folder, name in self._shards:
+            with folder.opening(name) as source:
                 yield from document_batches(source)

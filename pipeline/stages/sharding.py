@@ -5,9 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from data.errors import DataError
+from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Input, Problem, StageContext, StageResult
 
 ARROW = ".arrow"
+
+Shard = tuple[Folder, str]
+"Where a shard lies, and its name there."
 
 
 def shard_names(given: Input) -> list[str]:
@@ -17,6 +21,11 @@ def shard_names(given: Input) -> list[str]:
         for file in given.manifest.files
         if file.name.endswith(ARROW) and file.name.startswith(f"{given.part}/" if given.part else "")
     ]
+
+
+def shards_of(inputs: Sequence[Input]) -> list[Shard]:
+    """The Arrow files of several inputs, one after the other."""
+    return [(each.folder, name) for each in inputs for name in shard_names(each)]
 
 
 def map_shards(

@@ -125,7 +125,7 @@ def _opened(path: str, encoder: str) -> Tokenizer:
 def check_encoder(folder: Folder, names: list[str], with_: Encoding) -> dict[str, Any]:
     """Which encoder gives the reference's ids on a sample of the corpus."""
     tokenizer, num_bytes = Tokenizer.load(with_.folder.local()), 0
-    for batch in Sampled(folder, names, CHECKED).batches():
+    for batch in Sampled([(folder, name) for name in names], CHECKED).batches():
         texts = [text[:CHARACTERS_READ] for text in batch.column("text").to_pylist()]
         num_bytes += sum(len(text.encode()) for text in texts)
         tokenizer.verify(texts)

@@ -9,9 +9,9 @@ from data.tokenizer import Tokenizer
 from data.tokenizer_report import REPORT_FILE, SAMPLE, Report
 from data.tokenizer_training import TokenizerRules, train_tokenizer
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, port
+from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, one_or_many_ports
 from pipeline.stages.sampling import Sampled
-from pipeline.stages.sharding import below, shard_names
+from pipeline.stages.sharding import Shard, below, shards_of
 
 
 @dataclass
@@ -23,8 +23,8 @@ class TrainTokenizer(Stage):
 
     @dataclass
     class Inputs:
-        documents: str = port("documents")
-        "What it learns from; usually the train part of a split."
+        documents: Any = one_or_many_ports("documents")
+        "What it learns from, a node or a list of nodes; usually the train part of a split."
 
     inputs: Inputs = field(default_factory=Inputs)
     rules: TokenizerRules = field(default_factory=TokenizerRules)
@@ -36,8 +36,7 @@ class TrainTokenizer(Stage):
         return below("rules", self.rules.problems()) + below("sample", self.sample.problems())
 
     def run(self, context: StageContext) -> StageResult:
-        given = context.one("documents")
-        work = (given.folder, shard_names(given), self.rules, self.sample, context.output)
+        work = (shards_of(context.inputs["documents"]), self.rules, self.sample, context.output)
         context.progress(0, 1, "tokenizers", "learning a vocabulary")
         (result,) = context.map(learn, {"tokenizer": work}, unit="tokenizers", num_cpus=2).values()
         if not result["counters"]["bytes"]:
@@ -50,22 +49,20 @@ class TrainTokenizer(Stage):
         return StageResult(result["counters"], result["metrics"])
 
 
-def learn(
-    folder: Folder, names: list[str], rules: TokenizerRules, sample: SampleRules, output: Folder
-) -> dict[str, Any]:
+def learn(shards: list[Shard], rules: TokenizerRules, sample: SampleRules, output: Folder) -> dict[str, Any]:
     """Train on a sample of all shards; write the tokenizer's files and the report on it."""
-    texts = Sampled(folder, names, sample)
+    texts = Sampled(shards, sample)
     tokenizer = train_tokenizer(texts, rules=rules)
     for name, content in tokenizer.files().items():
         output.write_bytes(name, content)
     counters = {"vocab_size": tokenizer.vocab_size, "bytes": texts.num_bytes}
-    return {"counters": counters, "metrics": write_report(tokenizer, folder, names, output)}
+    return {"counters": counters, "metrics": write_report(tokenizer, shards, output)}
 
 
-def write_report(tokenizer: Tokenizer, folder: Folder, names: list[str], output: Folder) -> dict[str, float]:
+def write_report(tokenizer: Tokenizer, shards: list[Shard], output: Folder) -> dict[str, float]:
     """Put the report beside the tokenizer; its main figures."""
     report = Report(tokenizer)
-    report.add(Sampled(folder, names, SAMPLE).batches())
+    report.add(Sampled(shards, SAMPLE).batches())
     facts = report.facts()
     output.write_json(REPORT_FILE, facts)
     sample = facts["sample"]
