@@ -4,6 +4,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
+from typing import Any
 
 from data.errors import Problem
 
@@ -20,6 +22,8 @@ class UnicodeForm(Enum):
 class NormalizeRules:
     """What is made uniform. The defaults are safe for prose and for source code."""
 
+    mojibake: bool = False
+    "Lines that were decoded in the wrong encoding are repaired by ftfy (Speer 2019): \u00c3\u00a9 becomes \u00e9."
     unicode_form: UnicodeForm = UnicodeForm.nfc
     "none, nfc or nfkc."
     line_endings: bool = True
@@ -43,6 +47,15 @@ _TRAILING = re.compile(r"(?<![^\S\r\n])[^\S\r\n]++(?=\r|\n|\Z)")  # entered once
 
 def normalize(text: str, *, rules: NormalizeRules) -> str:
     """The text in the rules' form."""
+    if not rules.mojibake or text.isascii():
+        return _uniform(text, rules)
+    before, text = text, _uniform(_repair(text), rules)
+    while text != before:  # what stood between two halves of a letter may be gone now
+        before, text = text, _uniform(_repair(text), rules)
+    return text
+
+
+def _uniform(text: str, rules: NormalizeRules) -> str:
     if rules.line_endings and "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if rules.control_characters:
@@ -54,6 +67,31 @@ def normalize(text: str, *, rules: NormalizeRules) -> str:
     if rules.max_blank_lines is not None:
         text = _cut_blank_lines(text, rules.max_blank_lines)
     return text
+
+
+def _repair(text: str) -> str:
+    """Each repair is shorter than what it repairs, so that repairing comes to an end."""
+    import ftfy
+
+    return ftfy.fix_text(text, _repair_config())
+
+
+@cache
+def _repair_config() -> Any:
+    """Encodings are repaired; of ftfy's other wishes (quotation marks, entities, widths) none."""
+    from ftfy import TextFixerConfig
+
+    return TextFixerConfig(
+        unescape_html=False,
+        remove_terminal_escapes=False,
+        fix_latin_ligatures=False,
+        fix_character_width=False,
+        uncurl_quotes=False,
+        fix_line_breaks=False,
+        fix_surrogates=False,
+        remove_control_chars=False,
+        normalization=None,
+    )
 
 
 def _trim_lines(text: str) -> str:

@@ -83,6 +83,12 @@ def longest_word(line: str) -> int:
     return max(map(len, _UNSPACED.sub(" ", line).split()), default=0)
 
 
+def sentence_bounds(text: str) -> list[tuple[int, int]]:
+    """Where sentences begin and end, without a gap; a text without an end is one."""
+    ends = [match.end() for match in _BOUNDARY.finditer(text)] + [len(text)]
+    return list(zip([0, *ends], ends, strict=False))
+
+
 def num_sentences(line: str, *, most: int) -> int:
     """Sentences of a line without white space around it, counted up to `most`; what has no end counts as one."""
     found = 1

@@ -55,17 +55,19 @@ class Manifest:
 
     def part_digest(self, part: str) -> str:
         """Digest of the content below a top-level folder, or of all of it; names count from that folder."""
-        prefix = f"{part}/" if part else ""
-        files = [(file.name, file.sha256) for file in self.files if not file.name.startswith(LOGS)]
-        return content_digest(
-            (name[len(prefix) :], sha256) for name, sha256 in files if name.startswith(prefix)
-        )
+        start = len(f"{part}/") if part else 0
+        return content_digest((file.name[start:], file.sha256) for file in self.content(part))
 
     def num_bytes(self, part: str) -> int:
         """Size of the content below a top-level folder, or of all of it."""
+        return sum(file.size for file in self.content(part))
+
+    def content(self, part: str) -> list[ManifestFile]:
+        """The files below a top-level folder, or all of them; what is kept in `logs/` is no content."""
         prefix = f"{part}/" if part else ""
-        files = (file for file in self.files if not file.name.startswith(LOGS))
-        return sum(file.size for file in files if file.name.startswith(prefix))
+        return [
+            file for file in self.files if file.name.startswith(prefix) and not file.name.startswith(LOGS)
+        ]
 
     def parts(self) -> list[str]:
         """The top-level folders of the artifact."""

@@ -1,6 +1,7 @@
 """Rows of data artifacts, decoded: documents, examples and tokens, from any filesystem, a record batch at a time."""
 
 import fnmatch
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,13 +33,18 @@ class Query:
     "Glob that the row's source matches; empty: any."
     contains: str = ""
     "Text that the decoded row holds; empty: any."
+    reason: str = ""
+    "Why the document was dropped; empty: for any reason."
 
     @property
     def is_filter(self) -> bool:
-        return bool(self.source or self.contains)
+        return bool(self.source or self.contains or self.reason)
 
     def matches_source(self, row: RowDict) -> bool:
         return not self.source or fnmatch.fnmatchcase(row["source"], self.source)
+
+    def matches_reason(self, row: RowDict) -> bool:
+        return not self.reason or json.loads(row["metadata"])["dropped"] == self.reason
 
     def matches_text(self, row: RowDict, names: Sequence[str]) -> bool:
         return not self.contains or any(self.contains in row[name] for name in names)
@@ -55,13 +61,15 @@ class Rows:
     subject: ArtifactPart
     decoder: Decoder | None = None
     "Of tokens; None where their tokenizer is gone."
+    kept: str = ""
+    "A folder of rows that are kept with the artifact and are no content, such as logs/dropped/; empty: the content."
     names: list[str] = field(init=False)
     "The shards."
 
     def __post_init__(self) -> None:
-        prefix = f"{self.subject.part}/" if self.subject.part else ""
-        files = self.artifact.manifest.files
-        names = [file.name for file in files if file.name.startswith(prefix) and file.name.endswith(ARROW)]
+        manifest = self.artifact.manifest
+        files = manifest.files if self.kept else manifest.content(self.subject.part)
+        names = [file.name for file in files if file.name.startswith(self.kept) and file.name.endswith(ARROW)]
         self.names = sorted(names, key=_place)
 
     @property
@@ -87,7 +95,7 @@ class Rows:
     def _matching(self, query: Query, found: Iterator[Callable[[], RowDict]]) -> Iterator[RowDict]:
         for read in found:
             row = read()
-            if query.matches_source(row):
+            if query.matches_source(row) and query.matches_reason(row):
                 row = self.decoder.decoded(row) if self.decoder else row
                 if query.matches_text(row, TEXT_FIELDS[self.kind]):
                     yield row

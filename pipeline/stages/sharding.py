@@ -18,8 +18,8 @@ def shard_names(given: Input) -> list[str]:
     """The Arrow files of an input in order; names count from its folder, parts included."""
     return [
         file.name.removeprefix(f"{given.part}/")
-        for file in given.manifest.files
-        if file.name.endswith(ARROW) and file.name.startswith(f"{given.part}/" if given.part else "")
+        for file in given.manifest.content(given.part)
+        if file.name.endswith(ARROW)
     ]
 
 

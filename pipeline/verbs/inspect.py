@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.dag.references import check_part
-from pipeline.dag.store import Store
-from pipeline.errors import ConfigError
+from pipeline.dag.store import LOGS, Store
+from pipeline.errors import ConfigError, close_match
 from pipeline.looking.data_sheets import data_report_facts, print_data_report
 from pipeline.looking.decoding import Decoder, decoder_of
 from pipeline.looking.lineage import home_of
@@ -33,6 +33,7 @@ from pipeline.verbs.session import finder, one_reference, open_session
 
 DEFAULT_ROWS = 5
 DEFAULT_CHARACTERS = 1000
+DROPPED = f"{LOGS}dropped/"
 ROW_KINDS = ("documents", "examples", "tokens")
 
 
@@ -43,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--part", default="", metavar="NAME", help="only this part, such as train")
     parser.add_argument("--source", default="", metavar="GLOB", help="only rows from such files")
     parser.add_argument("--contains", default="", metavar="TEXT", help="only rows that hold this text")
+    parser.add_argument(
+        "--dropped", default="", metavar="REASON", help="documents dropped for it, or for all reasons: all"
+    )
     parser.add_argument(
         "--characters",
         type=int,
@@ -65,7 +69,8 @@ def main(arguments: argparse.Namespace) -> int:
     store = home_of(subject.artifact, session.store)
     kind = subject.artifact.manifest.kind
     limit = arguments.limit if arguments.limit is not None else DEFAULT_ROWS
-    query = Query(limit, arguments.offset, arguments.source, arguments.contains)
+    reason = _reason(subject, arguments.dropped)
+    query = Query(limit, arguments.offset, arguments.source, arguments.contains, reason)
     console = recording_console() if arguments.html else standard_console()
     if kind in ROW_KINDS:
         _rows(subject, query, store, arguments, console)
@@ -101,7 +106,7 @@ def _write_page(path: Path, content: bytes) -> None:
 def _rows(
     subject: ArtifactPart, query: Query, store: Store, arguments: argparse.Namespace, console: Console
 ) -> None:
-    rows = Rows(subject)
+    rows = Rows(subject, kept=DROPPED if arguments.dropped else "")
     if rows.kind == "tokens" and rows.names:
         rows.decoder = decoder_of(subject.artifact, store, tokenizer_hash=rows.token_format().tokenizer_hash)
         _check_decodable(rows, query)
@@ -118,9 +123,35 @@ def _rows(
         console.print("no row matches" if query.is_filter else "there are no rows here")
 
 
+def _reason(subject: ArtifactPart, wanted: str) -> str:
+    """The reason to look for, or nothing for any; ConfigError where no such document was kept."""
+    manifest = subject.artifact.manifest
+    reasons = sorted(
+        name.removeprefix("dropped/") for name in manifest.counters if name.startswith("dropped/")
+    )
+    if not wanted:
+        return ""
+    if not any(file.name.startswith(DROPPED) for file in manifest.files):
+        raise ConfigError(
+            f"the documents that {manifest.node} dropped were not kept",
+            where="--dropped",
+            allowed="a node of stage clean with keep_dropped",
+            do=f"headrace run {manifest.node} stages.{manifest.node}.keep_dropped=true",
+        )
+    if wanted not in {"all", *reasons}:
+        raise ConfigError(
+            f'nothing was dropped for the reason "{wanted}"',
+            where="--dropped",
+            allowed=", ".join(["all", *reasons]),
+            do=f"{close_match(wanted, reasons)}name one of these",
+        )
+    return "" if wanted == "all" else wanted
+
+
 def _opening(rows: Rows) -> Text:
     manifest = rows.artifact.manifest
     where = f"{manifest.node}/{rows.subject.part}" if rows.subject.part else manifest.node
+    where += ", dropped" if rows.kept else ""
     text = Text(where, style="bold").append(
         f"  {manifest.kind}, {len(rows.names):,} shards", style="not bold"
     )

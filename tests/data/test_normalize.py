@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from data.normalize import NormalizeRules, UnicodeForm, normalize
 
 OFF = {
+    "mojibake": False,
     "unicode_form": UnicodeForm.none,
     "line_endings": False,
     "control_characters": False,
@@ -18,6 +19,7 @@ awkward = st.text(
 )
 rules = st.builds(
     NormalizeRules,
+    mojibake=st.booleans(),
     unicode_form=st.sampled_from(UnicodeForm),
     line_endings=st.booleans(),
     control_characters=st.booleans(),
@@ -74,3 +76,36 @@ def test_source_code_keeps_its_indentation():
 def test_impossible_rules_are_named():
     assert [problem.field for problem in NormalizeRules(max_blank_lines=-1).problems()] == ["max_blank_lines"]
     assert NormalizeRules().problems() == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["caf\u00e9 na\u00efve", "\u201cquoted\u201d \u2013 it\u2019s", "\u00fcber stra\u00dfe", "\u4f60\u597d"],
+)
+@pytest.mark.parametrize("wrong", ["latin-1", "cp1252"])
+def test_text_in_the_wrong_encoding_is_repaired_where_wanted(text, wrong):
+    try:
+        broken = text.encode().decode(wrong)
+    except UnicodeDecodeError:
+        broken = text.encode().decode("latin-1")
+    assert only(f"{broken}\n{text}", mojibake=True) == f"{text}\n{text}"
+    assert only(f"{broken}\n{text}") == f"{broken}\n{text}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "&eacute; \u201cso\u201d \ufb01 \uff21\r\n\x1b[1m",
+        "\u00c9T\u00c9 \u00e0 Gen\u00e8ve",
+        "a \u00d7 b \u2260 \u00b15 \u00b0C",
+    ],
+)
+def test_repair_leaves_alone_what_is_not_broken(text):
+    assert only(text, mojibake=True) == text
+
+
+@given(st.text(), st.sampled_from(["latin-1", "cp1252"]))
+def test_repairing_twice_is_repairing_once(text, wrong):
+    broken = text.encode().decode(wrong, errors="ignore")
+    once = normalize(broken, rules=NormalizeRules(mojibake=True))
+    assert normalize(once, rules=NormalizeRules(mojibake=True)) == once
