@@ -162,7 +162,7 @@ def look_at(step: Step, folder: Path) -> None:
     try:
         assert "<html" in _first_page(server, log).lower()
     finally:
-        os.killpg(server.pid, signal.SIGINT)
+        os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=30)
 
 
