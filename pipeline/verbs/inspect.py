@@ -12,6 +12,7 @@ from pipeline.dag.store import Store
 from pipeline.errors import ConfigError
 from pipeline.looking.decoding import Decoder, decoder_of
 from pipeline.looking.lineage import home_of
+from pipeline.looking.lists import print_list, rows_of_list
 from pipeline.looking.model_sheets import (
     TABLE_ROWS,
     model_facts,
@@ -37,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help=f"rows to show (default {DEFAULT_ROWS})")
     parser.add_argument("--offset", type=int, default=0, metavar="N", help="rows to pass over first")
     parser.add_argument("--part", default="", metavar="NAME", help="only this part, such as train")
+    parser.add_argument(
+        "--list", default="", metavar="NAME", help="a list beside the content: clusters of dedup, matches"
+    )
     parser.add_argument("--source", default="", metavar="GLOB", help="only rows from such files")
     parser.add_argument("--contains", default="", metavar="TEXT", help="only rows that hold this text")
     parser.add_argument(
@@ -60,7 +64,9 @@ def main(arguments: argparse.Namespace) -> int:
     kind = subject.artifact.manifest.kind
     limit = arguments.limit if arguments.limit is not None else DEFAULT_ROWS
     query = Query(limit, arguments.offset, arguments.source, arguments.contains)
-    if kind in ROW_KINDS:
+    if arguments.list:
+        _list(subject, query, arguments)
+    elif kind in ROW_KINDS:
         _rows(subject, query, store, arguments)
     else:
         if arguments.limit is None:
@@ -86,6 +92,15 @@ def _rows(subject: ArtifactPart, query: Query, store: Store, arguments: argparse
         shown += 1
     if not shown:
         console.print("no row matches" if query.is_filter else "there are no rows here")
+
+
+def _list(subject: ArtifactPart, query: Query, arguments: argparse.Namespace) -> None:
+    rows = rows_of_list(subject.artifact, arguments.list, query)
+    if not arguments.json:
+        print_list(rows, characters=arguments.characters, console=standard_console())
+        return
+    for row in rows:
+        print_json_line(row)
 
 
 def _opening(rows: Rows) -> Text:
