@@ -26,6 +26,8 @@ PIECE = (
 CHARACTER_FACTOR = 0xD1342543DE82EF95  # odd: multiplication by it can be undone
 NGRAM_FACTOR = 0xAF251AF3B0F025B5
 NOT_IN_WORDS, SPACED, UNSPACED = range(3)
+# Unicode's categories of letters, marks and numbers
+WORD_CATEGORIES = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No"})
 UNSPACED_SCRIPTS = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F),  # Burmese
@@ -107,9 +109,8 @@ def _word_hashes(codes: Places, starts: Places, ends: Places) -> Hashes:
 @cache
 def _kinds() -> NDArray[np.uint8]:
     """Of every code point, what it is to words."""
-    kinds = np.fromiter(
-        (unicodedata.category(chr(code))[0] in "LMN" for code in range(0x110000)), np.uint8, 0x110000
-    )
+    categories = map(unicodedata.category, map(chr, range(0x110000)))
+    kinds = np.fromiter(map(WORD_CATEGORIES.__contains__, categories), np.uint8, 0x110000)
     kinds[ord("_")] = SPACED
     for first, last in UNSPACED_SCRIPTS:
         kinds[first : last + 1] *= UNSPACED
