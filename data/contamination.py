@@ -50,7 +50,7 @@ class Overlap:
     reference: int
     "The place of the reference among those given."
     ngram: str
-    "The first n-gram in common, as it is compared: lower case."
+    "The first n-gram in common, as the document has it: lower case, on one line."
     num_shared: int
     "N-grams of the document that the reference has."
     num_ngrams: int
@@ -81,7 +81,7 @@ def overlaps(text: str, references: Sequence[Hashes], *, rules: OverlapRules) ->
             ngram = units.ngram_text(
                 int(shared[0]), words=rules.ngram_words, characters=rules.ngram_characters
             )
-            found.append(Overlap(number, ngram, len(shared), len(ngrams)))
+            found.append(Overlap(number, " ".join(ngram.split()), len(shared), len(ngrams)))
     return found
 
 
