@@ -15,6 +15,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from data.hashing import mix64
+
 Ids = NDArray[np.int64]
 
 NUM_ROUNDS = (
@@ -62,16 +64,9 @@ def _feistel(x: NDArray[np.uint64], num_items: int, keys: NDArray[np.uint64]) ->
     sizes = np.uint64(num_left), np.uint64(num_right)
     left, right = x // sizes[1], x % sizes[1]
     for key_of_left, key_of_right in keys.reshape(-1, 2):
-        left = (left + _mix(right + key_of_left) % sizes[0]) % sizes[0]
-        right = (right + _mix(left + key_of_right) % sizes[1]) % sizes[1]
+        left = (left + mix64(right + key_of_left) % sizes[0]) % sizes[0]
+        right = (right + mix64(left + key_of_right) % sizes[1]) % sizes[1]
     return left * sizes[1] + right
-
-
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014), modulo 2**64 as numpy's arrays wrap."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def _round_keys(seed: int, epoch: int, stream: str) -> NDArray[np.uint64]:

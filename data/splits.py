@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import Enum
 
+from data.dedup.marks import cluster_of
 from data.documents import Document
 from data.errors import Problem
 
@@ -32,7 +33,8 @@ class SplitRules:
     test_fraction: float = 0.01
     "Fraction of documents, about; 0 to 1."
     key: SplitKey = SplitKey.id
-    "id: each document by itself; source: all documents of a file together."
+    """id: each document by itself, save that those which `dedup` marked go with the one they duplicate; source: all
+    documents of a file together, whatever they duplicate."""
     seed: int = 0
     "Another seed is another, independent split."
 
@@ -57,7 +59,7 @@ def split_of(document: Document, *, rules: SplitRules) -> Split:
     Test is taken from one end of the hash's range and validation from the other, so that a change of one
     fraction moves documents between that split and train only.
     """
-    name = document.id if rules.key is SplitKey.id else document.source
+    name = cluster_of(document) if rules.key is SplitKey.id else document.source
     digest = hashlib.blake2b(
         f"{rules.seed}/{name}".encode(), digest_size=8, person=b"headrace split"
     ).digest()

@@ -1,6 +1,7 @@
 """The sheets of `headrace show`: all that is known of an artifact or of a run."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def print_artifact(subject: ArtifactPart, store: Store, console: Console) -> Non
     _print_config(manifest, console)
     if above := origins(artifact):
         console.print(heading("inputs"))
-        console.print(fields({each.port: _origin(each) for each in above}))
+        console.print(fields(_inputs(above)))
     if manifest.counters:
         console.print(heading("counters"))
         console.print(fields({name: f"{count:,}" for name, count in manifest.counters.items()}))
@@ -78,6 +79,14 @@ def _print_config(manifest: Manifest, console: Console) -> None:
     console.print(fields({name: value for name, value in config.items() if value is not None}))
     if empty := [name for name, value in config.items() if value is None]:
         console.print(Text(f"  null: {', '.join(empty)}", style="dim"))
+
+
+def _inputs(above: Sequence[Origin]) -> dict[str, Text]:
+    """What is at each port, one below the other where a port takes several."""
+    found: dict[str, list[Text]] = {}
+    for each in above:
+        found.setdefault(each.port, []).append(_origin(each))
+    return {port: Text("\n").join(given) for port, given in found.items()}
 
 
 def _origin(origin: Origin) -> Text:

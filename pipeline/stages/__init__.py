@@ -3,6 +3,7 @@
 from pipeline.dag.stage import Stage
 from pipeline.stages.clean import Clean
 from pipeline.stages.data_report import DataReport
+from pipeline.stages.decontaminate import Decontaminate
 from pipeline.stages.dedup import Dedup
 from pipeline.stages.evaluate import Evaluate
 from pipeline.stages.examples import Examples
@@ -21,6 +22,7 @@ STAGES: tuple[type[Stage], ...] = (
     Clean,
     Dedup,
     Split,
+    Decontaminate,
     Examples,
     TrainTokenizer,
     ImportTokenizer,

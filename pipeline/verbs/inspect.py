@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError, close_match
 from pipeline.looking.data_sheets import data_report_facts, print_data_report
 from pipeline.looking.decoding import Decoder, decoder_of
 from pipeline.looking.lineage import home_of
+from pipeline.looking.lists import print_list, rows_of_list
 from pipeline.looking.model_sheets import (
     TABLE_ROWS,
     model_facts,
@@ -42,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help=f"rows to show (default {DEFAULT_ROWS})")
     parser.add_argument("--offset", type=int, default=0, metavar="N", help="rows to pass over first")
     parser.add_argument("--part", default="", metavar="NAME", help="only this part, such as train")
+    parser.add_argument(
+        "--list", default="", metavar="NAME", help="a list beside the content: clusters of dedup, matches"
+    )
     parser.add_argument("--source", default="", metavar="GLOB", help="only rows from such files")
     parser.add_argument("--contains", default="", metavar="TEXT", help="only rows that hold this text")
     parser.add_argument(
@@ -72,14 +76,17 @@ def main(arguments: argparse.Namespace) -> int:
     reason = _reason(subject, arguments.dropped)
     query = Query(limit, arguments.offset, arguments.source, arguments.contains, reason)
     console = recording_console() if arguments.html else standard_console()
-    if kind in ROW_KINDS:
+    if arguments.list:
+        _list(subject, query, arguments, console)
+    elif kind in ROW_KINDS:
         _rows(subject, query, store, arguments, console)
     else:
         if arguments.limit is None:
             query = replace(query, limit=TABLE_ROWS)
         _contents(subject, query, arguments, console)
     if arguments.html:
-        _write_page(arguments.html, _own_page(subject) or console.export_html().encode())
+        own = None if arguments.list else _own_page(subject)
+        _write_page(arguments.html, own or console.export_html().encode())
     return 0
 
 
@@ -146,6 +153,15 @@ def _reason(subject: ArtifactPart, wanted: str) -> str:
             do=f"{close_match(wanted, reasons)}name one of these",
         )
     return "" if wanted == "all" else wanted
+
+
+def _list(subject: ArtifactPart, query: Query, arguments: argparse.Namespace, console: Console) -> None:
+    rows = rows_of_list(subject.artifact, arguments.list, query)
+    if not arguments.json:
+        print_list(rows, characters=arguments.characters, console=console)
+        return
+    for row in rows:
+        print_json_line(row)
 
 
 def _opening(rows: Rows) -> Text:

@@ -7,7 +7,10 @@ import pytest
 from omegaconf import OmegaConf
 
 import data
-from data.dedup import DedupRules
+from data.contamination import OverlapRules
+from data.dedup.exact import DedupRules
+from data.dedup.near import NearRules
+from data.dedup.sketches import KEY_SCHEMA, sketch_schema
 from data.documents import DOCUMENT_SCHEMA
 from data.example_sources import ExampleRules
 from data.examples import EXAMPLE_SCHEMA
@@ -26,7 +29,9 @@ RULES = (
     DedupRules,
     ExampleRules,
     FilterRules,
+    NearRules,
     NormalizeRules,
+    OverlapRules,
     ReadRules,
     SampleRules,
     SplitRules,
@@ -72,6 +77,14 @@ def test_table_of_tokens_is_the_schema_in_all_its_forms():
     without = TokenFormat("hash", 1000, 0).schema().names
     assert without == [name for name, _, meaning in table if not meaning.startswith("examples only")]
     assert [key for key, _ in keys] == sorted(key.decode() for key in narrow.metadata)
+
+
+def test_tables_of_sketches_and_keys_are_the_schemas():
+    sketches, keys = tables("Sketches of documents")
+    schema = sketch_schema(NearRules(num_bands=14, num_rows=8))
+    assert [(name, kind) for name, kind, _ in sketches] == columns(schema)
+    assert sketch_schema(None).names == schema.names[:-1]
+    assert [(name, kind) for name, kind, _ in keys] == columns(KEY_SCHEMA)
 
 
 @pytest.mark.parametrize("rules", RULES)

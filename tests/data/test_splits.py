@@ -2,6 +2,7 @@ from collections import Counter
 
 import pytest
 
+from data.dedup.marks import cluster_of, marked
 from data.documents import Document
 from data.splits import Split, SplitKey, SplitRules, split_of
 
@@ -35,6 +36,21 @@ def test_documents_of_a_file_stay_together_by_source():
     assert all(len(set(by_source[k : k + 3])) == 1 for k in range(0, 6000, 3))
     by_id = sides(SplitRules(validation_fraction=0.3, test_fraction=0.3))
     assert any(len(set(by_id[k : k + 3])) > 1 for k in range(0, 6000, 3))
+
+
+def test_a_marked_duplicate_goes_where_the_document_it_duplicates_goes():
+    rules = SplitRules(validation_fraction=0.3, test_fraction=0.3)
+    for one, other in zip(DOCUMENTS[:300], DOCUMENTS[300:600], strict=True):
+        mark = marked(one, other.id)
+        assert cluster_of(mark) == cluster_of(other) == other.id
+        assert split_of(mark, rules=rules) is split_of(other, rules=rules)
+
+
+def test_a_mark_leaves_the_rest_of_the_metadata():
+    document = Document("a", "text", "source", metadata='{"language":"de","url":"caf\\u00e9"}')
+    again = marked(marked(document, "b"), "c")
+    assert again.metadata == '{"duplicate_of":"c","language":"de","url":"caf\\u00e9"}'
+    assert cluster_of(Document("a", "text", "source", metadata='{"note":"duplicate_of"}')) == "a"
 
 
 def test_nothing_is_held_out_at_zero():

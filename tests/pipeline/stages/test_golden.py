@@ -25,6 +25,10 @@ PINNED: dict[str, tuple[int, str]] = {
         1,
         "8a0850829500bc36ef93accd50f1862b0f11c080fd053cd46d8aae424c798177",
     ),
+    "clear": (
+        1,
+        "db60413fef85cbfcad4f7506efab124ee53b37fe3c050262822bbf1bf83446a1",
+    ),
     "pairs": (
         1,
         "5fc77186fcd8141a002ee06613fd3004eb4e05bb78202edf2e7101713df8d1a1",
@@ -48,15 +52,27 @@ PINNED: dict[str, tuple[int, str]] = {
 }
 
 
+CLEAR = (
+    "inputs: {documents: split/train, references: [split/test, pairs/validation]}, rules: {ngram_words: 7}"
+)
+"Of decontaminate, which the tiny recipe is too small to have for every test."
+
+
 @pytest.fixture(scope="module")
-def built(tiny):
-    """The manifests of the finished tiny store, by node."""
-    return {artifact.manifest.node: artifact.manifest for artifact in Store(tiny.url).artifacts()}
+def built(tiny, make_tiny):
+    """The manifests of the finished tiny store, by node; and that of a node beside them."""
+    found = {artifact.manifest.node: artifact.manifest for artifact in Store(tiny.url).artifacts()}
+    store = make_tiny()
+    recipe = store.recipe.read_text().replace(
+        "  - _self_", "  - /stage/decontaminate@stages.clear\n  - _self_"
+    )
+    store.recipe.write_text(f"{recipe}  clear: {{{CLEAR}}}\n")
+    return found | {"clear": store.build(["clear"])["clear"].manifest}
 
 
 @pytest.mark.parametrize(
     "node",
-    ["corpus", "clean", "dedup", "split", "pairs", "tokenizer", "imported", "tokens", "pair_tokens"],
+    ["corpus", "clean", "dedup", "split", "clear", "pairs", "tokenizer", "imported", "tokens", "pair_tokens"],
 )
 def test_a_stage_of_this_version_writes_these_bytes(built, node):
     manifest = built[node]

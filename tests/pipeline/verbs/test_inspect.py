@@ -190,3 +190,20 @@ def test_a_page_that_cannot_be_written_is_an_error(look, tmp_path):
     assert (
         "cannot be written" in look("inspect", "tokens", "--html", str(tmp_path / "no" / "rows.html")).error()
     )
+
+
+def test_the_clusters_of_duplicates_are_listed(look):
+    rows = look("inspect", "dedup", "--list", "clusters", "--json").rows
+    assert rows == [
+        {"id": name, "cluster": "again.py", "stays": name == "again.py", "kind": "exact", "similarity": 1.0}
+        for name in ("again.py", "water_00.py")
+    ]
+    said = look("inspect", "dedup", "--list", "clusters", "--contains", "water_00").out
+    assert len(said.splitlines()) == 2
+    assert said.splitlines()[1].split() == ["water_00.py", "again.py", "false", "exact", "1.0"]
+
+
+def test_a_list_that_is_not_kept_is_named(look):
+    assert "--list" in look("inspect", "dedup", "--list", "clutsers").error()
+    assert "clusters" in look("inspect", "dedup", "--list", "clutsers").error()
+    assert "keeps no list" in look("inspect", "clean", "--list", "clusters").error()

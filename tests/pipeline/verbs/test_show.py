@@ -39,6 +39,19 @@ def test_json_holds_the_whole_manifest_and_the_lineage_to_every_file(look, tiny)
     assert [file["bytes"] for file in files] == [path.stat().st_size for path in corpus]
 
 
+def test_every_input_of_a_port_that_takes_several_is_shown(headrace, make_tiny):
+    tiny = make_tiny()
+    recipe = tiny.recipe.read_text().replace(
+        "  - _self_", "  - /stage/decontaminate@stages.clear\n  - _self_"
+    )
+    inputs = "{documents: split/train, references: [split/test, split/validation]}"
+    tiny.recipe.write_text(f"{recipe}  clear: {{inputs: {inputs}, rules: {{min_overlap_fraction: 1}}}}\n")
+    tiny.build(["clear"])
+    said = headrace("show", "clear", *tiny.overrides).out
+    for place in ("split/train", "split/test", "split/validation"):
+        assert f"{place}  split/" in said
+
+
 @pytest.mark.parametrize("form", ["key", "prefix", "stage/prefix", "folder", "manifest"])
 def test_every_name_of_an_artifact_means_it(look, form):
     facts = look("show", "clean", "--json").json
