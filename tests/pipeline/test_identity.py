@@ -14,7 +14,7 @@ from pipeline.dag.fingerprint import fingerprint, payload
 from pipeline.recipe import PipelineConfig
 from pipeline.stages import STAGES
 
-CIRCUMSTANCE = {("ingest", "paths"), ("register", "experiment")}
+CIRCUMSTANCE = {("ingest", "paths"), ("import_tokenizer", "path"), ("register", "experiment")}
 "Every field of a stage that is not identity; one more here is a decision."
 
 
@@ -91,7 +91,7 @@ def test_a_field_of_a_stage_is_identity_unless_it_is_listed_as_circumstance(stag
 
 
 def test_every_stage_is_looked_at():
-    assert {stage.name for stage, _ in LEAVES} == {stage.name for stage in STAGES}
+    assert {stage.name for stage, _ in LEAVES} == {stage.name for stage in STAGES if paths(stage())}
     assert len(LEAVES) > 80
 
 
@@ -138,11 +138,11 @@ def test_where_and_on_what_a_recipe_runs_changes_no_key(override):
 
 
 GOLDEN = {
-    "corpus": "e491c546817f61bdeea697351a31f059",
-    "clean": "cd609330c3eec96290ad0151d3f5559e",
-    "dedup": "67a171449a72c208218834b311c0ff1a",
+    "corpus": "e6b237b3dee1477b8b180bb6f1954c79",
+    "clean": "e346a41779c27bec654b6728c55f20d5",
+    "dedup": "600dd31a99455c9eb23599d7d3e04b2c",
     "split": "bf178c8d5793aff57d7c5bcfbb4fede7",
-    "tokenizer": "8d12aa060c68ff758fe700a521791aa1",
+    "tokenizer": "0d78401a4a6fc57cc92e8390fb635616",
     "tokens": "22dc52394f8d6dd8faacf105fabf4e1e",
     "base": "f8a8465997193a5f6015d935cdc79b1c",
     "base_score": "9e8d3ed4bc058a5d6e83f04a9d63ab10",

@@ -49,30 +49,38 @@ PINNED: dict[str, tuple[int, str]] = {
         1,
         "ea549d33006103c100a5f5150d052038d79e82a9debbeafe22ad7b86d1691791",
     ),
+    "report": (
+        1,
+        "4f3d293ab8f752028378b4955607581c4c0dec30bfbfed548fc6fa40ae7819d6",
+    ),
 }
 
 
-CLEAR = (
-    "inputs: {documents: split/train, references: [split/test, pairs/validation]}, rules: {ngram_words: 7}"
-)
-"Of decontaminate, which the tiny recipe is too small to have for every test."
+BESIDE = {
+    "decontaminate@stages.clear": "inputs: {documents: split/train, references: [split/test, pairs/validation]}, "
+    "rules: {ngram_words: 7}",
+    "data_report@stages.report": "inputs: {artifacts: [clean, split/train, pairs, tokens]}",
+}
+"Nodes that the tiny recipe is too small to have for every test."
 
 
 @pytest.fixture(scope="module")
 def built(tiny, make_tiny):
-    """The manifests of the finished tiny store, by node; and that of a node beside them."""
+    """The manifests of the finished tiny store, by node; and those of nodes beside them."""
     found = {artifact.manifest.node: artifact.manifest for artifact in Store(tiny.url).artifacts()}
     store = make_tiny()
-    recipe = store.recipe.read_text().replace(
-        "  - _self_", "  - /stage/decontaminate@stages.clear\n  - _self_"
-    )
-    store.recipe.write_text(f"{recipe}  clear: {{{CLEAR}}}\n")
-    return found | {"clear": store.build(["clear"])["clear"].manifest}
+    defaults = "".join(f"  - /stage/{default}\n" for default in BESIDE)
+    nodes = {default.rpartition(".")[2]: settings for default, settings in BESIDE.items()}
+    recipe = store.recipe.read_text().replace("  - _self_\n", f"{defaults}  - _self_\n")
+    recipe += "".join(f"  {node}: {{{settings}}}\n" for node, settings in nodes.items())
+    store.recipe.write_text(recipe)
+    artifacts = store.build(list(nodes))
+    return found | {node: artifacts[node].manifest for node in nodes}
 
 
 @pytest.mark.parametrize(
     "node",
-    ["corpus", "clean", "dedup", "split", "clear", "pairs", "tokenizer", "imported", "tokens", "pair_tokens"],
+    list(PINNED),
 )
 def test_a_stage_of_this_version_writes_these_bytes(built, node):
     manifest = built[node]

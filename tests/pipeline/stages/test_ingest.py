@@ -153,3 +153,7 @@ class Given:
         self.node, self.part, self.kind, self.folder = "corpus", "", "documents", folder
         self.manifest = self
         self.files = folder.files()
+
+    def content(self, part):
+        assert not part
+        return self.files

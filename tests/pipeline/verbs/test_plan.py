@@ -10,10 +10,11 @@ def statuses(said):
 
 def test_a_finished_recipe_is_all_reused(look):
     assert set(statuses(look("plan", "--json")).values()) == {"reuse"}
-    assert "11 reused" in look("plan").out
+    assert "12 reused" in look("plan").out
 
 
-def test_a_changed_rule_says_which_and_what_waits_for_it(look):
+def test_a_changed_rule_says_which_and_what_waits_for_it(look, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     said = look("plan", "--json", "stages.clean.rules.min_words=5")
     nodes = {node["node"]: node for node in said.json["nodes"]}
     assert nodes["corpus"]["status"] == "reuse"
