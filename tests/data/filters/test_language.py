@@ -34,6 +34,13 @@ def test_languages_are_kept_dropped_and_counted():
     assert judge.counters == {f"language/{language}": 1 for language in TEXTS}
 
 
+def test_only_the_beginning_is_read_where_that_is_wanted():
+    rules = LanguageRules(languages=["en"], max_characters=len(TEXTS["en"]))
+    text = TEXTS["en"] + (" " + TEXTS["de"]) * 5
+    assert Judge(FilterRules(language=rules)).judge(text).language == "en"
+    assert Judge(FilterRules(language=LanguageRules(languages=["en"]))).judge(text).language == "de"
+
+
 def test_a_text_in_no_language_scores_low():
     judge = Judge(FilterRules(language=LanguageRules(min_score=0.65)))
     assert judge.judge("12 34 56").reason is DropReason.LANGUAGE
