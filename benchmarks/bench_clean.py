@@ -52,14 +52,16 @@ class SharedWords(WordTokenizer):
 
 
 class TreebankWords(WhitespaceTokenizer):
-    """NLTK's words without its sentence model, which is a download; sentences as datatrove's fallback finds them."""
+    """NLTK's words; sentences as datatrove's fallback finds them, for NLTK's model of them is a download."""
 
     def __init__(self) -> None:
         super().__init__()
         self._words = NLTKWordTokenizer()
 
     def word_tokenize(self, text: str) -> list[str]:
-        return self._words.tokenize(text)
+        """By sentences, as `nltk.word_tokenize` does: only the full stop at the end of one is apart from its word."""
+        sentences = (text[start:end] for start, end in sentence_bounds(text))
+        return [word for sentence in sentences for word in self._words.tokenize(sentence)]
 
 
 class Peer:

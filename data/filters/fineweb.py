@@ -1,8 +1,6 @@
 """FineWeb's own rules (Penedo et al. 2024, section 3.6, and the code that made the data set)."""
 
-from collections import Counter
-
-from data.filters.measures import num_characters, ratio
+from data.filters.measures import num_characters, ratio, repeats
 from data.filters.rules import DropReason, FineWebRules
 from data.filters.words import ENDS_SENTENCE, Vocabulary
 
@@ -26,10 +24,7 @@ def fineweb_reason(text: str, rules: FineWebRules, vocabulary: Vocabulary) -> Dr
 
 
 def _duplicate_fraction(text: str, lines: list[str]) -> float:
-    distinct = set(lines)
-    if len(distinct) == len(lines):
-        return 0.0
-    return ratio(num_characters(Counter(lines) - Counter(distinct)), len(text) - text.count("\n"))
+    return ratio(num_characters(repeats(lines)), len(text) - text.count("\n"))
 
 
 def _has_many_line_ends(text: str, most: float, vocabulary: Vocabulary) -> bool:

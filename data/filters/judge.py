@@ -61,7 +61,7 @@ class Judge:
 
     def _language(self, text: str) -> tuple[str, DropReason | None]:
         rules = self._rules.language
-        code, score = identify(text)
+        code, score = identify(text[: rules.max_characters])
         self._languages[code] += 1
         stays = (not rules.languages or code in rules.languages) and score >= (rules.min_score or 0)
         return code, None if stays else DropReason.LANGUAGE

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def identify(text: str) -> tuple[str, float]:
-    """ISO 639 code and score, in [0, 1], of the likeliest language of a text; the whole text is read."""
+    """ISO 639 code and score, in [0, 1], of the likeliest language of a text, all of which is read."""
     found = _detector().detect(text, model="lite", k=1)
     return (found[0]["lang"], found[0]["score"]) if found else ("und", 0.0)
 

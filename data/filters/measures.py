@@ -58,7 +58,7 @@ class Measures:
     @cached_property
     def num_repeats(self) -> Counter[str]:
         """For each line, how often it occurs beyond the first time."""
-        return _repeats(self.lines)
+        return repeats(self.lines)
 
     def num_words(self) -> int:
         return len(self.words)
@@ -91,10 +91,10 @@ class Measures:
         return ratio(num_characters(self.num_repeats), sum(map(len, self.lines)))
 
     def duplicate_paragraph_fraction(self) -> float:
-        return ratio(_repeats(self.paragraphs).total(), len(self.paragraphs))
+        return ratio(repeats(self.paragraphs).total(), len(self.paragraphs))
 
     def duplicate_paragraph_character_fraction(self) -> float:
-        return ratio(num_characters(_repeats(self.paragraphs)), len(self.text))
+        return ratio(num_characters(repeats(self.paragraphs)), len(self.text))
 
     def sequence_character_fraction(self, size: int) -> float:
         return ratio(self.repetition.characters(size), len(self.text))
@@ -117,7 +117,7 @@ class TokenMeasures(Measures):
 
     @cached_property
     def num_repeats(self) -> Counter[str]:
-        return _repeats(self.whole_lines)
+        return repeats(self.whole_lines)
 
     def num_words(self) -> int:
         return int(self.pieces.is_word.sum())
@@ -159,9 +159,11 @@ class TokenMeasures(Measures):
         return ratio(num_characters(self.num_repeats), len(self.text))
 
 
-def _repeats(lines: Sequence[str]) -> Counter[str]:
-    distinct = set(lines)
-    return Counter(lines) - Counter(distinct) if len(distinct) < len(lines) else Counter()
+def repeats(lines: Sequence[str]) -> Counter[str]:
+    """For each line, how often it occurs beyond the first time."""
+    if len(set(lines)) == len(lines):
+        return Counter()
+    return Counter({line: times - 1 for line, times in Counter(lines).items() if times > 1})
 
 
 def num_characters(repeats: Counter[str]) -> int:

@@ -26,13 +26,17 @@ class Repetition:
         self._stretch = 2 if 2 * int(pieces.is_unspaced.sum()) > len(pieces.numbers) else 1
         self._found: dict[int, int] = {}
         self._levels = self._repeats()
+        self._is_over = False
 
     def characters(self, size: int) -> int:
         """Of `TOP_SIZES` the characters in the most frequent sequence, with a space between words; of
         `DUPLICATE_SIZES` those in sequences that repeat an earlier one, from left to right, none counted twice.
         """
         while size not in self._found:
+            if self._is_over:  # no sequence that is as long as this comes again
+                return self._characters_at(0, size * self._stretch) if size in TOP_SIZES else 0
             reached, places, groups, counts = next(self._levels)
+            self._is_over = not len(places)
             of_size, rest = divmod(reached, self._stretch)
             if not rest:
                 measure = self._top if of_size in TOP_SIZES else self._duplicates
@@ -48,9 +52,6 @@ class Repetition:
         places, groups, counts = np.arange(len(numbers)), numbers, numbers[:0]
         while True:
             size += 1
-            if not len(places):  # nor will there be in longer ones
-                yield size, places, groups, counts
-                continue
             fits = places <= len(numbers) - size
             places, groups = places[fits], groups[fits]
             keys = groups * base + numbers[places + size - 1]
@@ -59,12 +60,16 @@ class Repetition:
 
     def _top(self, size: int, places: Places, groups: Places, counts: Places) -> int:
         """The first of the most frequent; where none comes again, the first of all."""
-        if len(self._pieces.numbers) < size:
-            return 0
         most = int(counts.max(initial=1))
         first = int(places[np.argmax(counts[groups] == most)]) if len(places) else 0
+        return most * self._characters_at(first, size)
+
+    def _characters_at(self, place: int, size: int) -> int:
+        """Of one sequence, with spaces; 0 where the text has not so many words."""
+        if len(self._pieces.numbers) < size:
+            return 0
         spaces = (size - 1) if self._stretch == 1 else 0
-        return most * (int(self._ends[first + size] - self._ends[first]) + spaces)
+        return int(self._ends[place + size] - self._ends[place]) + spaces
 
     def _duplicates(self, size: int, places: Places, groups: Places, counts: Places) -> int:
         del counts

@@ -37,6 +37,8 @@ class LanguageRules:
     "ISO 639 codes that stay, such as en, zh, de; empty: any. FineWeb: en."
     min_score: float | None = None
     "Score of the language found, at least, in [0, 1]. FineWeb (section 3.3): 0.65."
+    max_characters: int | None = None
+    "Characters from the beginning that are read; None: all, as for FineWeb. Fewer take less time."
     stop_words: list[str] = field(default_factory=list)
     "What min_stop_words counts, in place of the list built in for the document's language."
 

@@ -1,9 +1,10 @@
 """Words and sentence ends, in scripts with spaces and without.
 
-A text falls into pieces. White space parts them; a mark of punctuation is a piece of its own, save between letters
-or digits (don't, well-known, 3.14, U.S.), and runs of full stops or hyphens stay together; so far this is what the
-tokenizers of the published sets do with English (Penn Treebank without the contractions). In scripts that put no
-spaces between words (Han, kana, Thai, Lao, Burmese, Khmer) one character with the marks it carries is one piece.
+A text falls into pieces. White space parts them; a mark of punctuation is a piece of its own, save within words
+(don't, well-known, 3.14, U.S., a/b, __init__, -v), and runs of full stops or hyphens stay together; so far this is what
+the tokenizer of the Penn Treebank, FineWeb's first, does with English, but that contractions stay whole. In scripts
+that put no spaces between words (Han, kana, Thai, Lao, Burmese, Khmer) one character with the marks it carries is one
+piece.
 
 A piece that is not a mark is a word. So a count of words is a count of characters in those scripts (Chinese and
 Japanese have 1.5 to 2 to a dictionary's word, Thai about 4), their lengths say nothing and are left out of means,
@@ -37,19 +38,21 @@ SENTENCE_ENDS = (
     "\uff1f\uff61"
 )
 "Property Sentence_Terminal of Unicode's PropList.txt, the basic plane, and Khmer's; as a character class."
-_MARKS = (
-    r"!-/:-@\[-`{-~\u00a1-\u00a9\u00ab-\u00b1\u00b4\u00b6-\u00b8\u00bb\u00bf\u00d7\u00f7"
-    r"\u2010-\u2027\u2030-\u205e\u3001-\u3003\u3008-\u3020\u3030\u30fb\u0e5a\u0e5b\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40"
-    r"\uff5b-\uff65" + SENTENCE_ENDS
+_INSIDE = r"*+/=\\^_|~"
+_APART = (
+    r"!-),\-.:;<>?@\[\]`{}\u00a1-\u00a9\u00ab-\u00b1\u00b4\u00b6-\u00b8\u00bb\u00bf\u00d7\u00f7\u2010-\u2027\u2030-\u205e"
+    r"\u3001-\u3003\u3008-\u3020\u3030\u30fb\u0e5a\u0e5b\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
+    + SENTENCE_ENDS
 )
-_WORD = rf"[^\s{_MARKS}{UNSPACED}]+"
+"Marks that may be inside of a word, as in a/b and __init__, and those that are apart from it."
+_WORD = rf"[^\s{_APART}{UNSPACED}]+"
 _PIECES = re.compile(
-    rf"(?:{_WORD}(?:(?:[.'\u2019/_-]|[,:](?=[0-9])){_WORD})*)"
-    rf"|\.{{2,}}|-{{2,}}|[{_MARKS}]|[{UNSPACED}][{_CARRIED}]*"
+    rf"\.{{2,}}|-{{2,}}|[.-]?{_WORD}(?:(?:[.'\u2019-]|[,:](?=[0-9])){_WORD})*"
+    rf"|[{_APART}]|[{UNSPACED}][{_CARRIED}]*"
 )
-_MARK = re.compile(rf"[{_MARKS}]")
+_MARKS = re.compile(rf"[{_APART}{_INSIDE}]+")
 _UNSPACED = re.compile(rf"[{UNSPACED}]")
-_UNSPACED_WORD = re.compile(rf"(?![{_MARKS}])[{UNSPACED}][{_CARRIED}]*")
+_UNSPACED_WORD = re.compile(rf"(?![{_APART}])[{UNSPACED}][{_CARRIED}]*")
 
 _CLOSING = "\"'\u2019\u201d\u00bb)\\]\u300d\u300f\u3009\u300b\u3011\uff09"
 _UNSPACED_ENDS = "\u3002\uff01\uff1f\uff0e\uff61"
@@ -75,7 +78,7 @@ def num_line_words(line: str) -> int:
     if line.isascii() or not _UNSPACED.search(line):
         return num_words
     spaced, num_characters = _UNSPACED_WORD.subn(" ", line)
-    return num_characters + sum(not _MARK.fullmatch(word) for word in spaced.split())
+    return num_characters + sum(not _MARKS.fullmatch(word) for word in spaced.split())
 
 
 def longest_word(line: str) -> int:
@@ -150,7 +153,7 @@ class Vocabulary:
         number = len(self._numbers)
         if number == self._facts.shape[1]:
             self._facts = np.concatenate([self._facts, np.zeros_like(self._facts)], axis=1)
-        is_word = not self._splits or not _MARK.match(piece)
+        is_word = not self._splits or not _MARKS.fullmatch(piece)
         is_unspaced = self._splits and _UNSPACED.match(piece) is not None
         has_letter = piece.isalpha() or any(map(str.isalpha, piece))
         self._facts[:, number] = len(piece), is_word, has_letter, is_unspaced

@@ -181,10 +181,7 @@ def test_masking_twice_is_masking_once(text):
     assert mask(once, rules=ALL) == (once, {})
 
 
-@pytest.mark.parametrize(
-    "part",
-    ["a", "1", "a.", "1.", "+1 ", "1 ", "@", "a@", "a@a.", "A1", "12:", "(", "+", "1-", "f:", "::", "%"],
-)
+@pytest.mark.parametrize("part", ["a", "1", "a.", "+1 ", "a@a.", "A1", "(", "f:"])
 def test_a_pathological_text_is_read_in_linear_time(part):
     """Five megabytes end at all only if no pattern looks again and again at what it has seen."""
     text = part * (5_000_000 // len(part))

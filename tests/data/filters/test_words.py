@@ -24,6 +24,7 @@ AWKWARD = st.text(
     ("text", "pieces"),
     [
         ("Don't stop, well-known U.S. 3.14 and 1,000...", "Don't stop , well-known U.S . 3.14 and 1,000 ..."),
+        ("aewm++ __init__ -v --help .cell ** - [a|b] x=1", "aewm++ __init__ -v -- help .cell ** - [ a|b ] x=1"),
         ("(see a/b: x_y) -- \u201cno\u201d", "( see a/b : x_y ) -- \u201c no \u201d"),
         ("\u6211\u4eec\u5728 Berlin\u3002", "\u6211 \u4eec \u5728 Berlin \u3002"),
         ("\u0e17\u0e35\u0e48\u0e19\u0e35\u0e48", "\u0e17\u0e35\u0e48 \u0e19\u0e35\u0e48"),
