@@ -175,3 +175,14 @@ def test_shards_of_another_tokenizer_than_their_lineage_are_refused(headrace, ma
     built["tokenizer"].folder.write_bytes("tokenizer_config.json", config)
     said = headrace("inspect", built["tokens"].manifest.key, *tiny.overrides)
     assert "their lineage names" in said.error(3)
+
+
+def test_a_tokenizer_comes_with_what_it_makes_of_its_corpus(look):
+    facts = look("inspect", "imported", "--json").json
+    report = facts["report"]
+    assert report["hash"] == facts["hash"]
+    assert report["by_script"]["Latin"]["bytes_per_token"] > 1
+    assert report["control_tokens_that_text_spells"] == []
+    said = look("inspect", "tokenizer").out
+    assert "bytes/token" in said
+    assert "Latin" in said
