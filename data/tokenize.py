@@ -104,20 +104,21 @@ def one_thread() -> Iterator[None]:
 def _rows(batch: pa.RecordBatch, tokenizer: Tokenizer) -> Iterator[TokenRow]:
     column = batch.column("text")
     names, sources = batch.column("id").to_pylist(), batch.column("source").to_pylist()
-    sizes = pc.binary_length(column).to_pylist()
+    sizes: list[int] = pc.binary_length(column).to_numpy().tolist()
     if tokenizer.can_cut and max(sizes) > LONG_BYTES:
         encoded: Iterable[Ids] = (tokenizer.encode_bytes(_content(batch, row)) for row in range(len(sizes)))
     else:
         encoded = tokenizer.encode_batch(column.to_pylist())
+    end = np.array([tokenizer.eos_id], dtype=np.uint32)
     for name, source, size, ids in zip(names, sources, sizes, encoded, strict=True):
-        yield TokenRow(name, source, size, _ended(ids, tokenizer.eos_id))
+        yield TokenRow(name, source, size, np.concatenate((ids, end)))
 
 
 def _piece(batch: pa.RecordBatch, span: Span, tokenizer: Tokenizer) -> TokenRow | None:
     content = _content(batch, 0)
     ids, num_bytes = tokenizer.encode_range(content, span.start, span.stop)
     if span.stop >= len(content):
-        ids = _ended(ids, tokenizer.eos_id)
+        ids = np.append(ids, np.uint32(tokenizer.eos_id))
     if not len(ids):
         return None
     return TokenRow(batch.column("id")[0].as_py(), batch.column("source")[0].as_py(), num_bytes, ids)
@@ -126,12 +127,6 @@ def _piece(batch: pa.RecordBatch, span: Span, tokenizer: Tokenizer) -> TokenRow 
 def _content(batch: pa.RecordBatch, row: int) -> memoryview:
     """The UTF-8 bytes of a document, not copied."""
     return memoryview(batch.column("text")[row].as_buffer())
-
-
-def _ended(ids: Ids, eos_id: int) -> Ids:
-    ended: Ids = np.empty(len(ids) + 1, dtype=np.uint32)
-    ended[:-1], ended[-1] = ids, eos_id
-    return ended
 
 
 def _whole(pieces: Sequence[TokenRow]) -> TokenRow:

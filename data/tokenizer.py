@@ -155,7 +155,13 @@ class Tokenizer:
     def _encode(self, texts: Sequence[str]) -> list[Ids]:
         if self.encoder == "tokenizers":
             return self._encode_reference(texts)
-        return [self._encode_fast(text) for text in texts]
+        encode = self._fast.encode_to_numpy
+        return [
+            self._encode_fast(text)
+            if len(text) >= bpe.LONGEST_SPACE_RUN
+            else encode(text, disallowed_special=())
+            for text in texts
+        ]
 
     def _encode_one(self, text: str) -> Ids:
         return self._encode([text])[0]

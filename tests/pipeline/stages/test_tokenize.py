@@ -76,9 +76,13 @@ def test_an_encoder_that_disagrees_is_found_on_the_corpus_and_said(run, tokenize
     if tokenizer.encoder == "tokenizers":
         assert (expected.parent / "output" / ENCODER).read_text().count('"its model is not BPE"') == 1
         return
-    encode = Tokenizer._encode_fast
-    wrong = lambda self, text: encode(self, text)[::-1] if "wheels" in text else encode(self, text)  # noqa: E731
-    monkeypatch.setattr(Tokenizer, "_encode_fast", wrong)
+    encode = Tokenizer._encode
+
+    def wrong(self, texts):
+        backwards = self.encoder == "tiktoken"
+        return [ids[::-1] if backwards and len(ids) > 9 else ids for ids in encode(self, texts)]
+
+    monkeypatch.setattr(Tokenizer, "_encode", wrong)
     found, result = run("after")
     assert result.metrics == {"is_fast_encoder": 0}
     assert "gives other ids for" in (found / ENCODER).read_text()

@@ -207,3 +207,14 @@ def test_a_list_that_is_not_kept_is_named(look):
     assert "--list" in look("inspect", "dedup", "--list", "clutsers").error()
     assert "clusters" in look("inspect", "dedup", "--list", "clutsers").error()
     assert "keeps no list" in look("inspect", "clean", "--list", "clusters").error()
+
+
+def test_a_tokenizer_comes_with_what_it_makes_of_its_corpus(look):
+    facts = look("inspect", "imported", "--json").json
+    report = facts["report"]
+    assert report["hash"] == facts["hash"]
+    assert report["by_script"]["Latin"]["bytes_per_token"] > 1
+    assert report["control_tokens_that_text_spells"] == []
+    said = look("inspect", "tokenizer").out
+    assert "bytes/token" in said
+    assert "Latin" in said
