@@ -68,7 +68,7 @@ class ReadRules:
     max_document_bytes: int = 1 << 28
     "A text, line or element beyond this many bytes is counted as too_large, and never in memory as a whole; > 0."
     max_inflation: int = 1000
-    "A compressed file that gives more than this many times its own bytes (and 1 MiB) is read no further; > 0."
+    "A compressed file that gives more than this many times its bytes (and 1 MiB) is read no further; > 0."
 
     def problems(self) -> list[Problem]:
         sizes = {"max_document_bytes": self.max_document_bytes, "max_inflation": self.max_inflation}
@@ -116,7 +116,7 @@ class ReadCounters:
         if isinstance(outcome, Document):
             self.num_rows += 1
             self.num_documents += 1
-            self.num_bytes += len(outcome.text.encode())
+            self.num_bytes += num_bytes(outcome.text)
         else:
             self.num_rows += outcome.num_rows
             self.unreadable[outcome.reason] += outcome.num_rows
@@ -145,10 +145,11 @@ def checked(
     if not text or text.isspace():
         return Unreadable(source, row, Reason.EMPTY, "nothing but white space")
     try:
-        num_bytes = len((doc_id + text).encode())
+        doc_id.encode()
+        size = num_bytes(text)
     except UnicodeEncodeError as error:
         return Unreadable(source, row, Reason.INVALID_UTF8, str(error))
-    if num_bytes > rules.max_document_bytes and len(text.encode()) > rules.max_document_bytes:
+    if size > rules.max_document_bytes:
         return too_large(source, row, rules)
     return Document(doc_id, text, source, row, metadata)
 
@@ -157,21 +158,27 @@ def row_document(
     fields: dict[str, object], *, source: str, row: int, rules: ReadRules
 ) -> Document | Unreadable:
     """A document out of a row's fields; those that are neither text nor id become its metadata."""
-    needed = [rules.text_field] if rules.id_field is None else [rules.text_field, rules.id_field]
-    if missing := [name for name in needed if name not in fields]:
-        return Unreadable(
-            source, row, Reason.MISSING_FIELD, f"no field {missing[0]!r} among {sorted(fields)}"
-        )
-    doc_id = f"{source}#{row}" if rules.id_field is None else fields[rules.id_field]
+    text_field, id_field = rules.text_field, rules.id_field
+    for name in (text_field, id_field):
+        if name is not None and name not in fields:
+            return Unreadable(source, row, Reason.MISSING_FIELD, f"no field {name!r} among {sorted(fields)}")
+    doc_id = f"{source}#{row}" if id_field is None else fields[id_field]
     if not isinstance(doc_id, str | int) or isinstance(doc_id, bool):
         return Unreadable(source, row, Reason.WRONG_TYPE, f"the id is of type {type(doc_id).__name__}")
-    rest = {name: value for name, value in fields.items() if name not in needed and rules.keeps(name)}
+    rest = {name: value for name, value in fields.items() if name not in (text_field, id_field)}
+    if rules.metadata_fields != [ALL_FIELDS]:
+        rest = {name: value for name, value in rest.items() if rules.keeps(name)}
     try:
         metadata = _as_json(rest) if rest else ""
     except RecursionError as error:
         return Unreadable(source, row, Reason.WRONG_TYPE, f"a field is nested too deep: {error}")
-    text = fields[rules.text_field]
+    text = fields[text_field]
     return checked(text=text, source=source, row=row, doc_id=str(doc_id), rules=rules, metadata=metadata)
+
+
+def num_bytes(text: str) -> int:
+    """Bytes of a text as UTF-8; Python knows of a text that it is ASCII without looking."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def too_large(source: str, row: int, rules: ReadRules) -> Unreadable:

@@ -4,19 +4,21 @@ Arrow does not check what it reads, and a wrong offset in a column of texts ends
 before a value of it is touched.
 """
 
+import io
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from data.documents import Document
-from data.readers.columns import batch_documents, wanted_columns
+from data.readers.columns import BROKEN, batch_documents, check_names, wanted_columns
 from data.readers.extent import Extent
 from data.reading import ReadRules, Reason, Unreadable
 
 MAGIC = b"ARROW1"
 "With which a file begins, and a stream does not."
-BROKEN = (pa.ArrowException, OSError, EOFError)
+END_MARK_BYTES = (4, 8)
+"Before and since Arrow 0.15."
 
 
 def read_arrow(
@@ -31,7 +33,7 @@ def read_arrow(
             row += 1  # nobody knows how many it had
             continue
         yield from _checked_batch(batch, name, row, rules)
-        row += batch.num_rows
+        row += num_rows_of(batch)
 
 
 def is_arrow_file(stream: BinaryIO) -> bool:
@@ -45,6 +47,7 @@ def read_file_batches(source: Any, extent: Extent) -> Iterator[pa.RecordBatch | 
     """The record batches of an IPC file, or what is wrong with one."""
     try:
         reader = pa.ipc.open_file(source)
+        check_names(reader.schema)
         end = reader.num_record_batches if extent.end is None else extent.end
     except BROKEN as error:
         yield error
@@ -78,12 +81,39 @@ def _from_the_middle(source: Any, extent: Extent) -> Iterator[pa.RecordBatch]:
 
 def _from_the_beginning(source: Any, extent: Extent) -> Iterator[pa.RecordBatch]:
     reader = pa.ipc.open_stream(source)
+    check_names(reader.schema)
     while extent.end is None or source.tell() < extent.end:
+        position = source.tell()
         try:
             batch = reader.read_next_batch()
         except StopIteration:
+            check_stream_end(source, position)
             return
         yield batch
+
+
+def check_stream_end(source: Any, position: int) -> None:
+    """Raise EOFError unless the mark that ends a stream, and nothing else, stands behind its last batch.
+
+    The mark is optional in Arrow, but every writer that was not killed leaves it: a file cut between two batches is not
+    to be taken for a whole one, nor the first of several streams for all of them.
+    """
+    num_bytes = source.seek(0, io.SEEK_END) - position
+    if num_bytes not in END_MARK_BYTES:
+        raise EOFError(
+            f"{num_bytes} bytes follow the last batch"
+            if num_bytes
+            else "the stream has no end mark: it may be cut"
+        )
+
+
+def num_rows_of(batch: pa.RecordBatch) -> int:
+    """How many rows a batch has; 1 where its columns do not agree with what it says, and so nobody knows."""
+    try:
+        batch.validate()
+    except pa.ArrowException:
+        return 1
+    return int(batch.num_rows)
 
 
 def _checked_batch(
@@ -92,9 +122,11 @@ def _checked_batch(
     wanted = wanted_columns(batch.schema, rules)
     batch = batch if wanted is None else batch.select(wanted)
     try:
+        batch.validate()
         _as_bytes(batch).validate(full=True)
     except pa.ArrowException as error:
-        yield Unreadable(name, first, Reason.CORRUPT_ARROW, str(error), num_rows=max(1, batch.num_rows))
+        num_rows = max(1, num_rows_of(batch))
+        yield Unreadable(name, first, Reason.CORRUPT_ARROW, str(error), num_rows=num_rows)
         return
     yield from batch_documents(batch, name, first, rules)
 

@@ -8,6 +8,18 @@ import pyarrow as pa
 from data.documents import Document
 from data.reading import ReadRules, Reason, Unreadable, row_document
 
+ROWS_AT_ONCE = 256
+BROKEN = (pa.ArrowException, OSError, EOFError, MemoryError)
+"What a damaged file raises; the last where it claims to have more bytes than a machine."
+
+
+def check_names(schema: pa.Schema) -> None:
+    """Raise `ArrowInvalid` where the name of a column is no text, as in a damaged file."""
+    try:
+        schema.names  # noqa: B018 - decodes them
+    except UnicodeDecodeError as error:
+        raise pa.ArrowInvalid(f"the name of a column is no UTF-8: {error}") from error
+
 
 def wanted_columns(schema: pa.Schema, rules: ReadRules) -> list[str] | None:
     """The columns that become documents; None: all of them."""
@@ -21,7 +33,14 @@ def wanted_columns(schema: pa.Schema, rules: ReadRules) -> list[str] | None:
 def batch_documents(
     batch: pa.RecordBatch, name: str, first: int, rules: ReadRules
 ) -> Iterator[Document | Unreadable]:
-    """An outcome per row, numbered from `first`."""
+    """An outcome per row, numbered from `first`; few rows at once are Python objects."""
+    for begin in range(0, batch.num_rows, ROWS_AT_ONCE):
+        yield from _slice_documents(batch.slice(begin, ROWS_AT_ONCE), name, first + begin, rules)
+
+
+def _slice_documents(
+    batch: pa.RecordBatch, name: str, first: int, rules: ReadRules
+) -> Iterator[Document | Unreadable]:
     names = batch.schema.names
     rows: Iterator[dict[str, Any] | Exception]
     try:

@@ -92,9 +92,7 @@ class _Elements:
         while True:
             try:
                 value, end = _decode(self._window, self._at)
-            except RecursionError as error:
-                return self._skip(_BrokenError(str(error)), closing)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 if not self._may_go_on(error):
                     return self._skip(_BrokenError(str(error)), closing)
             else:
@@ -106,11 +104,11 @@ class _Elements:
                 return self._skip(_BrokenError("", Reason.TOO_LARGE), closing)
             self._grow()
 
-    def _may_go_on(self, error: json.JSONDecodeError) -> bool:
+    def _may_go_on(self, error: Exception) -> bool:
         """Whether the window's end alone may be what is wrong."""
-        return not self._ended and (
-            error.pos > len(self._window) - 16 or error.msg.startswith("Unterminated")
-        )
+        if self._ended or not isinstance(error, json.JSONDecodeError):
+            return False
+        return error.pos > len(self._window) - 16 or error.msg.startswith("Unterminated")
 
     def _skip(self, broken: _BrokenError, closing: str) -> _BrokenError:
         """Pass over an element by its brackets and strings alone, a window in memory.

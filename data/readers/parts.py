@@ -12,15 +12,15 @@ from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data.documents import Document
 from data.files import SourceFile
 from data.readers import kind_of, read_file
-from data.readers.arrow import BROKEN, is_arrow_file
+from data.readers.arrow import check_stream_end, is_arrow_file, num_rows_of
+from data.readers.columns import BROKEN, check_names
 from data.readers.extent import WHOLE, Extent
 from data.readers.lines import count_lines
-from data.readers.parquet import group_bytes
+from data.readers.parquet import open_parquet
 from data.reading import ReadRules, TextFormat, Unreadable
 
 LINES = (TextFormat.jsonl, TextFormat.lines)
@@ -97,7 +97,9 @@ def survey(span: Span, *, rules: ReadRules, part_bytes: int) -> list[Count]:
             if text_format in LINES:
                 begins = [*range(span.begin, span.end, part_bytes), span.end]
                 return [(b, e, count_lines(stream, b, e), e - b) for b, e in pairwise(begins)]
-            units = _row_groups(stream) if text_format is TextFormat.parquet else _batches(stream)
+            units = (
+                _row_groups(stream, span.num_bytes) if text_format is TextFormat.parquet else _batches(stream)
+            )
             return _gathered(list(units), part_bytes)
     except BROKEN:  # said in words by whoever reads it whole
         return []
@@ -151,11 +153,13 @@ def _gathered(units: list[Count], part_bytes: int) -> list[Count]:
     return extents
 
 
-def _row_groups(stream: Any) -> Iterator[Count]:
-    facts = pq.ParquetFile(stream).metadata
-    for place in range(facts.num_row_groups):
-        group = facts.row_group(place)
-        yield place, place + 1, group.num_rows, group_bytes(group)
+def _row_groups(stream: Any, num_bytes: int) -> Iterator[Count]:
+    """One unit per row group, its bytes a share of the file's by what it unpacks to."""
+    file = open_parquet(stream)
+    groups = [file.metadata.row_group(place) for place in range(file.num_row_groups)]
+    unpacked = max(1, sum(group.total_byte_size for group in groups))
+    for place, group in enumerate(groups):
+        yield place, place + 1, group.num_rows, num_bytes * group.total_byte_size // unpacked
 
 
 def _batches(stream: Any) -> Iterator[Count]:
@@ -165,28 +169,31 @@ def _batches(stream: Any) -> Iterator[Count]:
 def _batches_of_file(stream: Any) -> Iterator[Count]:
     """One unit per record batch; a broken one counts as the one row that its reader makes of it."""
     reader = pa.ipc.open_file(stream)
+    check_names(reader.schema)
     for place in range(reader.num_record_batches):
         try:
             batch = reader.get_batch(place)
         except BROKEN:
             yield place, place + 1, 1, 0
         else:
-            yield place, place + 1, batch.num_rows, batch.nbytes
+            yield place, place + 1, num_rows_of(batch), batch.nbytes
 
 
 def _batches_of_stream(stream: Any) -> Iterator[Count]:
     """One unit per record batch, in bytes; none at all where batches need what stands before them (dictionaries)."""
     source = pa.PythonFile(stream, "r")
     schema = pa.ipc.read_schema(source)
+    check_names(schema)
     units: list[Count] = []
     begin = 0
     while True:
         try:
             message = pa.ipc.read_message(source)
         except EOFError:
+            check_stream_end(stream, begin)
             return iter(units)
         if message.type != "record batch":
             return iter(())
         end = source.tell()
-        units.append((begin, end, pa.ipc.read_record_batch(message, schema).num_rows, end - begin))
+        units.append((begin, end, num_rows_of(pa.ipc.read_record_batch(message, schema)), end - begin))
         begin = end

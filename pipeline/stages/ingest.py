@@ -90,6 +90,13 @@ class Ingest(Stage):
 
     def run(self, context: StageContext) -> StageResult:
         shards = grouped(self._pieces(context), self.shard_bytes)
+        if len(shards) > MOST_SHARDS:
+            raise DataError(
+                f"the corpus would be {len(shards)} shards",
+                where=f"stages.{context.node}.shard_bytes={self.shard_bytes}",
+                allowed=f"at most {MOST_SHARDS}, whose names sort in order",
+                do="set a larger shard_bytes",
+            )
         names = [f"documents-{number:05d}.arrow" for number in range(len(shards))]
         items = {
             name: (pieces, self.rules, context.output, context.scratch, name)
@@ -166,6 +173,8 @@ def ingest_shard(
     return {"counters": counters.as_dict(), "faults": faults}
 
 
+MOST_SHARDS = 100_000
+"Five digits."
 MOST_FAULTS = 100
 "Unreadable rows of a shard that are listed one by one; all are counted."
 

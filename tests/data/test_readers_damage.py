@@ -210,6 +210,31 @@ def test_an_offset_of_an_arrow_column_that_points_elsewhere_costs_its_batch():
     assert found[7].num_rows == 7
 
 
+@pytest.mark.parametrize("name", ["f.arrow", "f.arrows", "f.parquet"])
+def test_a_column_whose_name_is_no_text_is_damage(name):
+    found = kinds(outcomes(WHOLE[name].replace(b"text", b"te\xf4t"), name))
+    assert found[0] in (Reason.CORRUPT_ARROW, Reason.CORRUPT_PARQUET, Reason.MISSING_FIELD)
+
+
+@pytest.mark.parametrize("name", ["f.arrow", "f.arrows"])
+def test_a_batch_that_claims_more_rows_than_its_columns_have_is_damage(name):
+    """The 7 rows of the first batch stand in its header twice: for the batch, and for its column."""
+    content = bytearray(WHOLE[name])
+    batch = content.index(b"Text number 0")
+    place = content.rindex((7).to_bytes(8, "little"), 0, content.rindex((7).to_bytes(8, "little"), 0, batch))
+    content[place : place + 8] = (1 << 50).to_bytes(8, "little")
+    found = outcomes(bytes(content), name)
+    rest = TEXTS[7:] if name == "f.arrow" else []  # of a stream, all that follows
+    assert kinds(found) == [Reason.CORRUPT_ARROW, *rest]
+
+
+def test_a_stream_cut_between_two_batches_or_followed_by_another_is_not_whole():
+    whole = WHOLE["f.arrows"]
+    assert kinds(outcomes(whole, "f.arrows")) == TEXTS
+    assert kinds(outcomes(whole[:-8], "f.arrows")) == [*TEXTS, Reason.CORRUPT_ARROW]
+    assert kinds(outcomes(whole + whole, "f.arrows")) == [*TEXTS, Reason.CORRUPT_ARROW]
+
+
 def test_a_text_of_an_arrow_column_that_is_no_utf8_costs_its_row():
     content = arrow(TEXTS).replace(b"Text number 3:", b"Text\xff\xff\xffmber 3:")
     assert kinds(outcomes(content, "f.arrow")) == [*TEXTS[:3], Reason.INVALID_UTF8, *TEXTS[4:]]

@@ -147,6 +147,7 @@ def test_a_json_array_is_read_the_same_whatever_the_window(table, window):
         (b'[{"text": "' + b"b" * 300 + b'"}, {"text": "c"}]', [Reason.TOO_LARGE, "c"]),
         (b"[" + b'{"k":[' * 60 + b"1" + b"]}" * 60 + b', {"text": "c"}]', [Reason.TOO_LARGE, "c"]),
         (b"[" * 100_000, [Reason.BAD_JSON]),
+        (b'[{"text": "a", "n": ' + b"1" * 5000 + b'}, {"text": "b"}]', [Reason.BAD_JSON, "b"]),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("window", [1, 7, 1 << 18])

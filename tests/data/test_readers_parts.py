@@ -109,6 +109,15 @@ def test_a_damaged_file_in_parts_says_what_it_says_whole(write, kind, data):
     assert found == list(read_file(file, rules=ReadRules()))
 
 
+def test_rows_of_a_large_batch_are_numbered_through(write):
+    file = write("large.arrow", columnar("arrow", table(1000), 1000))
+    found = list(read_file(file, rules=ReadRules()))
+    assert [item.row for item in found] == list(range(1000))
+    assert [item.text for item in found if isinstance(item, Document)] == table(1000)[
+        "text"
+    ].drop_null().to_pylist()
+
+
 def test_dictionaries_and_compression_keep_a_file_in_one_piece(write):
     rows = pa.table({"text": pa.array(["a", "b", "a"] * 9).dictionary_encode()})
     file = write("d.arrows", columnar("arrows", rows, 5))
@@ -143,3 +152,12 @@ def test_parts_of_one_file_and_whole_files_keep_their_order(write):
     found = [outcome for piece in pieces for outcome in read_piece(piece, rules=rules)]
     assert all(isinstance(item, Document) for item in found)
     assert [item.id for item in found] == ["a.txt", "b.jsonl#0", "b.jsonl#1", "b.jsonl#2", "c.txt"]
+
+
+def test_a_stream_that_is_not_whole_says_so_in_one_piece_too(write):
+    content = columnar("arrows", table(30), 5)
+    for broken in (content[:-8], content + content):
+        pieces, found = in_parts(write("f.arrows", broken), 1, ReadRules())
+        assert len(pieces) == 1
+        assert found[-1].reason is Reason.CORRUPT_ARROW
+        assert len(found) == 31

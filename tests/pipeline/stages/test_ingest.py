@@ -104,6 +104,13 @@ def test_damage_in_one_part_of_a_large_file_fails_the_stage_with_file_and_row(in
     assert [fault["source"] for fault in output.read_json("logs/unreadable.json")] == ["a.jsonl"]
 
 
+def test_more_shards_than_names_in_order_are_refused_with_the_setting(ingest, monkeypatch):
+    monkeypatch.setattr("pipeline.stages.ingest.MOST_SHARDS", 3)
+    with pytest.raises(DataError, match="4 shards") as caught:
+        ingest({f"{k}.txt": b"x" * 10 for k in range(4)}, shard_bytes=10)
+    assert "shard_bytes" in caught.value.do
+
+
 def test_rules_that_cannot_be_are_problems_of_the_stage():
     stage = Ingest(paths=["x"], rules=ReadRules(max_document_bytes=0, max_inflation=-1), shard_bytes=0)
     found = [problem.field for problem in stage.problems()]
