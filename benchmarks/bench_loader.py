@@ -15,7 +15,8 @@ import numpy as np
 import psutil
 from measure import Result, arguments, compare, publish
 
-from data.batches import Boundaries, PretrainBatches
+from data.batches import TrainingBatches
+from data.packed import Boundaries, PackedSequences
 from data.shards import TokenFormat, TokenRow, TokenShards, TokenWriter
 
 LIMIT = 20e6
@@ -44,9 +45,8 @@ def measured(paths: list[Path], megabytes: int, *, repeats: int) -> list[Result]
     memory = in_own_process(paths)
     found = []
     for boundaries in Boundaries:
-        batches = PretrainBatches(
-            shards, seq_len=SEQ_LEN, sequences_per_step=PER_STEP, seed=1, boundaries=boundaries
-        )
+        pool = PackedSequences(shards, seq_len=SEQ_LEN, boundaries=boundaries)
+        batches = TrainingBatches([pool], sequences_per_step=PER_STEP, seed=1)
         title = f"{megabytes} MB of tokens, boundaries {boundaries.name}"
         limit = LIMIT if boundaries is Boundaries.ignore else None
         facts = {"tokens": f"{shards.num_tokens:,}", "seq_len": SEQ_LEN, **memory}
@@ -57,7 +57,7 @@ def measured(paths: list[Path], megabytes: int, *, repeats: int) -> list[Result]
     return found
 
 
-def read(batches: PretrainBatches) -> float:
+def read(batches: TrainingBatches) -> float:
     """Every micro-step of some steps, as one rank reads them."""
     read.first += STEPS
     for step in range(read.first, read.first + STEPS):
@@ -90,7 +90,8 @@ def in_own_process(paths: list[Path]) -> dict[str, str]:
 
 
 def _memory(paths: list[Path]) -> tuple[int, int]:
-    batches = PretrainBatches(TokenShards(paths), seq_len=SEQ_LEN, sequences_per_step=PER_STEP, seed=1)
+    pool = PackedSequences(TokenShards(paths), seq_len=SEQ_LEN)
+    batches = TrainingBatches([pool], sequences_per_step=PER_STEP, seed=1)
     read(batches)
     found = psutil.Process().memory_info()
     return found.rss - found.shared, found.shared
