@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.hashing import Hashes, mix64
+from data.scripts import UNSPACED_RANGES
 
 Places = NDArray[np.int64]
 
@@ -28,18 +29,6 @@ NGRAM_FACTOR = 0xAF251AF3B0F025B5
 NOT_IN_WORDS, SPACED, UNSPACED = range(3)
 # Unicode's categories of letters, marks and numbers
 WORD_CATEGORIES = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No"})
-UNSPACED_SCRIPTS = (
-    (0x0E00, 0x0EFF),  # Thai, Lao
-    (0x1000, 0x109F),  # Burmese
-    (0x1780, 0x17FF),  # Khmer
-    (0x3005, 0x3007),  # Han: iteration mark, zero
-    (0x3040, 0x30FF),  # Hiragana, Katakana
-    (0x31F0, 0x31FF),
-    (0x3400, 0x4DBF),  # Han
-    (0x4E00, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0x20000, 0x3FFFF),
-)
 
 
 @dataclass(frozen=True)
@@ -112,7 +101,7 @@ def _kinds() -> NDArray[np.uint8]:
     categories = map(unicodedata.category, map(chr, range(0x110000)))
     kinds = np.fromiter(map(WORD_CATEGORIES.__contains__, categories), np.uint8, 0x110000)
     kinds[ord("_")] = SPACED
-    for first, last in UNSPACED_SCRIPTS:
+    for first, last in UNSPACED_RANGES:
         kinds[first : last + 1] *= UNSPACED
     return kinds
 

@@ -1,8 +1,22 @@
-"""The script that a text is mostly written in, by the blocks of its letters (Unicode 16, Blocks.txt)."""
+"""Scripts by the blocks of their letters (Unicode 16, Blocks.txt): what a text is mostly in, and what has no spaces."""
 
 import numpy as np
 
 OTHER = "other"
+UNSPACED_RANGES = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Burmese
+    (0x1780, 0x17FF),  # Khmer
+    (0x3005, 0x3007),  # Han: iteration mark, closing mark, zero
+    (0x3040, 0x30FF),  # Hiragana, Katakana
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),  # Han
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0xFF66, 0xFF9F),  # Katakana of half width
+    (0x20000, 0x3FFFF),
+)
+"Characters of the scripts that put no space between words."
 BLOCKS = (
     (0x41, 0x80, "Latin"),
     (0xC0, 0x250, "Latin"),
