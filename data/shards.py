@@ -59,6 +59,16 @@ class TokenFormat:
         has_loss_mask = "loss_mask" in schema.names
         return cls(facts["tokenizer_hash"], int(facts["vocab_size"]), int(facts["eos_id"]), has_loss_mask)
 
+    def require(self, found: "TokenFormat", *, path: Path, first: Path) -> None:
+        """Raise `DataError` where a shard at `path`, to be read with the one at `first`, is of another format."""
+        if found != self:
+            raise DataError(
+                f"the shards disagree: {found} here, {self} in {first}",
+                where=str(path),
+                allowed="shards of one tokenizer and one kind",
+                do="read artifacts of one tokenize configuration together",
+            )
+
 
 class TokenRow(NamedTuple):
     """One document or example as tokens."""
@@ -198,11 +208,5 @@ class TokenShards:
                 allowed=f"tokens of tokenizer {tokenizer_hash}",
                 do="tokenize with the tokenizer that the model is trained with",
             )
-        if found != self.format:
-            raise DataError(
-                f"the shards disagree: {found} here, {self.format} in {self.paths[0]}",
-                where=str(path),
-                allowed="shards of one tokenizer and one kind",
-                do="read artifacts of one tokenize configuration together",
-            )
+        self.format.require(found, path=path, first=self.paths[0])
         check_columns(reader, schema=found.schema(), kind="tokens", place=path)

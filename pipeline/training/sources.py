@@ -40,12 +40,13 @@ def open_sources(
     tokenizer_hash: str | None = None,
 ) -> Learned:
     """Raises `DataError` where the tokens are not the tokenizer's, do not fill a sequence, or do not last."""
-    vocab_size = open_shards(tuple(folders.values()), tokenizer_hash).format.vocab_size
+    sources = {name: open_shards((folder,), tokenizer_hash) for name, folder in folders.items()}
+    first, *others = sources.values()
+    for each in others:
+        first.format.require(each.format, path=each.paths[0], first=first.paths[0])
+    vocab_size = first.format.vocab_size
     per_step, seed = training.sequences_per_step, training.seed
-    pools = {
-        name: build_pool(open_shards((folder,), tokenizer_hash), training, packing)
-        for name, folder in folders.items()
-    }
+    pools = {name: build_pool(shards, training, packing) for name, shards in sources.items()}
     fill = _fill(list(pools.values()))
     if len(pools) == 1:
         batches = TrainingBatches(list(pools.values()), sequences_per_step=per_step, seed=seed)
