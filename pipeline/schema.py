@@ -3,6 +3,7 @@
 import dataclasses
 import typing
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ def unknown_in_schema(key: str, name: str, schema: str) -> ConfigError:
         allowed=", ".join(dict.fromkeys(fields)),
         do=f"{close_match(name, fields)}correct the name",
     )
+
+
+@cache
+def mapping_fields() -> frozenset[str]:
+    """Fields of all schemas that hold values by names of the user's."""
+    every = (each for kind in _schemas() for each in dataclasses.fields(kind))
+    return frozenset(each.name for each in every if typing.get_origin(each.type) is dict)
 
 
 def _schemas() -> set[Any]:

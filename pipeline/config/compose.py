@@ -1,7 +1,6 @@
 """Composition: from a recipe and overrides to dataclasses."""
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,11 +32,8 @@ from pipeline.config.refusals import (
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError, close_match
 from pipeline.recipe import PipelineConfig, check_not_empty, check_resources
-from pipeline.schema import unknown_in_schema
+from pipeline.schema import mapping_fields, unknown_in_schema
 from pipeline.stages import STAGES
-
-OPEN_KEY = re.compile(r"resources\.\w+\.\w+|tune\.search|stages\.\w+\.mixture\.(weights|max_epochs)(\.\w+)?")
-"Keys below which names are the user's: Hydra would refuse a new one."
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def compose_recipe(overrides: Sequence[str] = ()) -> Composed:
         ConfigError: an unknown recipe, key or node, a value of the wrong type, or an override that cannot be read.
     """
     parsed = parse_overrides(overrides)
-    open_keys = [each for each in parsed if OPEN_KEY.fullmatch(each.key_or_group)]
+    open_keys = [each for each in parsed if _is_open(each.key_or_group)]
     rest = [str(each.input_line) for each in parsed if each not in open_keys]
     _store_schemas()
     with initialize_config_module("conf", version_base=None):
@@ -128,6 +124,14 @@ def _translated(function: Any, config: DictConfig) -> Any:
         return function(config)
     except OmegaConfBaseException as error:
         raise value_error(error) from error
+
+
+def _is_open(key: str) -> bool:
+    """Whether names at or below this key are the user's, which Hydra would refuse as new: nodes, sources, overrides."""
+    section, *steps = key.split(".")
+    if section == "stages":
+        return not mapping_fields().isdisjoint(steps[1:][-2:])
+    return key == "tune.search" or (section == "resources" and len(steps) == 2)  # noqa: PLR2004 - NODE.FIELD
 
 
 def _set_open_key(composed: DictConfig, override: Override) -> None:

@@ -239,6 +239,10 @@ def test_names_of_sources_are_set_from_the_command_line():
     together = compose_recipe(["stages.base.mixture.weights={a:2,b:1}"]).config.stages["base"]
     assert together.mixture.weights == {"a": 2.0, "b": 1.0}
     assert together.sources == ["tokens"]
+    sampled = compose_recipe(
+        ["stages.tokenizer.sample.by=source", "stages.tokenizer.sample.weights.json=0.5"]
+    )
+    assert sampled.config.stages["tokenizer"].sample.weights == {"json": 0.5}
     assert one_by_one.config.stages["base"].sources == ["tokens/train", "tokens/test"]
 
 
