@@ -37,6 +37,7 @@ class Tracker:
             ConfigError: there is no tracking URI and no local store to put a database into.
         """
         self.uri = tracking_uri(config, store_path=store_path)
+        self.registry_uri = config.registry_uri or ""
         self._process = str(ProcessId.current())
         self._spool = Spool.create(spool, uri=self.uri)
         destination = Destination(self.uri, config.registry_uri, config.experiment, store_path)

@@ -130,7 +130,7 @@ class Execution:
                 listener=self._listen,
                 run_id=self.run_id,
                 tracking_uri=self.tracker.uri,
-                registry_uri=session.config.tracking.registry_uri or "",
+                registry_uri=self.tracker.registry_uri,
             )
             return runner.run(self.plan)
 

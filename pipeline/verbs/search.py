@@ -84,7 +84,7 @@ class SearchRun:
             listener=self.log.listen,
             run_id=self.log.run_id,
             tracking_uri=self.log.tracker.uri,
-            registry_uri=self.session.config.tracking.registry_uri or "",
+            registry_uri=self.log.tracker.registry_uri,
         )
         outcome = self._runner.run(plan)
         if outcome.is_interrupted:
@@ -135,7 +135,7 @@ class SearchRun:
             recipe=self.log.memory.recipe,
             run_id=self.log.run_id,
             tracking_uri=self.log.tracker.uri,
-            registry_uri=self.session.config.tracking.registry_uri or "",
+            registry_uri=self.log.tracker.registry_uri,
             working_folder=str(Path.cwd()),
         )
 
