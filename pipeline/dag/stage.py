@@ -137,6 +137,11 @@ class Input:
     folder: Folder
     manifest: "Manifest"
 
+    @property
+    def reference(self) -> str:
+        """The node, and the part if there is one, as a recipe names them."""
+        return f"{self.node}/{self.part}" if self.part else self.node
+
 
 @dataclass
 class StageResult:

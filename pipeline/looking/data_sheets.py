@@ -5,6 +5,7 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.dag.store import Artifact
+from pipeline.looking.lineage import origins
 from pipeline.looking.page import fields, grid, heading, visible
 from pipeline.report import numbers
 from pipeline.stages.data_report import FACTS, PAGE
@@ -13,11 +14,10 @@ from pipeline.stages.data_report import FACTS, PAGE
 def data_report_facts(artifact: Artifact) -> dict[str, Any]:
     """Per artifact what `data_report` counted, and where its page lies."""
     facts: dict[str, Any] = artifact.folder.read_json(FACTS)
-    names = [
-        f"{each['node']}/{each['part']}" if each["part"] else each["node"]
-        for each in artifact.manifest.inputs["artifacts"]
+    described = [
+        {"name": origin.source} | each
+        for origin, each in zip(origins(artifact), facts["artifacts"], strict=True)
     ]
-    described = [{"name": name} | each for name, each in zip(names, facts["artifacts"], strict=True)]
     return {"page": artifact.folder.at(PAGE), "artifacts": described}
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -14,7 +13,7 @@ from data.normalize import NormalizeRules, normalize
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, port
 from pipeline.dag.store import LOGS
-from pipeline.stages.sharding import Naming, below, check_not_empty, map_shards
+from pipeline.stages.sharding import Naming, below, check_not_empty, map_shards, sum_below
 
 
 @dataclass
@@ -50,8 +49,8 @@ class Clean(Stage):
     def run(self, context: StageContext) -> StageResult:
         result = map_shards(context, context.one("documents"), clean_shard, self)
         counters = result.counters
-        assert counters["documents_in"] == counters["documents"] + _sum_below(counters, "dropped"), counters
-        assert counters.get("lines_in", 0) == counters.get("lines", 0) + _sum_below(counters, "lines_dropped")
+        assert counters["documents_in"] == counters["documents"] + sum_below(counters, "dropped"), counters
+        assert counters.get("lines_in", 0) == counters.get("lines", 0) + sum_below(counters, "lines_dropped")
         check_not_empty(counters["documents"], node=context.node, knob="rules")
         return result
 
@@ -97,7 +96,3 @@ def _masked(text: str, rules: MaskRules, counters: Counter[str]) -> str:
     text, found = mask(text, rules=rules)
     counters.update({f"masked/{kind}": times for kind, times in found.items()})
     return text
-
-
-def _sum_below(counters: Mapping[str, int], name: str) -> int:
-    return sum(n for counter, n in counters.items() if counter.startswith(f"{name}/"))

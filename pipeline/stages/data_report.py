@@ -32,18 +32,17 @@ class DataReport(Stage):
 
     def run(self, context: StageContext) -> StageResult:
         given = context.inputs["artifacts"]
-        items = {
-            f"{place}/{name}": (each.folder, name, each.manifest.kind)
-            for place, each in enumerate(given)
-            for name in shard_names(each)
-        }
-        results = context.map(profile_shard, items)
-        facts = [
-            _facts(each, Profile.merged(results[f"{place}/{name}"] for name in shard_names(each)))
+        items = [
+            {f"{place}/{name}": (each.folder, name, each.kind) for name in shard_names(each)}
             for place, each in enumerate(given)
         ]
+        results = context.map(profile_shard, {name: item for each in items for name, item in each.items()})
+        facts = [
+            _facts(each, Profile.merged(map(results.__getitem__, names)))
+            for each, names in zip(given, items, strict=True)
+        ]
         context.output.write_json(FACTS, {"artifacts": facts})
-        html = render([_title(each) for each in given], facts)
+        html = render([each.reference for each in given], facts)
         context.output.write_bytes(PAGE, html.encode())
         rows = sum(each["rows"] for each in facts)
         return StageResult({"artifacts": len(given), "rows": rows}, pages={"data_report.html": html})
@@ -72,12 +71,8 @@ def render(titles: Sequence[str], facts: Sequence[dict[str, Any]]) -> str:
 
 def _facts(given: Input, profile: Profile) -> dict[str, Any]:
     quantiles = {f"p{fraction * 100:g}": profile.quantile(fraction) for fraction in QUANTILES}
-    facts = {"kind": given.manifest.kind, "unit": LENGTH_UNITS[given.manifest.kind]}
+    facts = {"kind": given.kind, "unit": LENGTH_UNITS[given.kind]}
     return facts | profile.to_json() | {"quantiles": quantiles, "counters": given.manifest.counters}
-
-
-def _title(given: Input) -> str:
-    return f"{given.node}/{given.part}" if given.part else given.node
 
 
 def _chapter(title: str, facts: dict[str, Any]) -> list[str]:

@@ -8,15 +8,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import parquet
 
 from data.contamination import OverlapRules, overlaps, reference_ngrams
 from data.documents import DocumentWriter, document_batches, read_documents
 from data.examples import read_examples
 from data.hashing import Hashes
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import Input, Problem, Stage, StageContext, StageResult, many_ports, port
-from pipeline.stages.sharding import Naming, below, check_not_empty, map_shards, shard_names, total
+from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, many_ports, port
+from pipeline.stages.sharding import (
+    Naming,
+    below,
+    check_not_empty,
+    map_shards,
+    shard_names,
+    total,
+    write_list,
+)
 
 MATCHES = "logs/matches"
 "What was dropped and why, one file per shard; no content."
@@ -83,7 +90,7 @@ class Decontaminate(Stage):
             for number in range(len(references))
         }
         read |= total(context.map(merge_reference, merges, unit="references").values())
-        names = [_name(given) for given in references]
+        names = [given.reference for given in references]
         result = map_shards(
             context, context.one("documents"), filter_shard, context.scratch, names, self.rules
         )
@@ -135,9 +142,7 @@ def filter_shard(
                 counters[f"contaminated/{references[each.reference]}"] += 1
                 matches.append(asdict(each) | {"id": document.id, "reference": references[each.reference]})
         counters.update(documents=writer.num_rows, bytes=writer.num_bytes)
-    if matches:
-        with output.writing(f"{MATCHES}/{name.removesuffix('.arrow')}.parquet") as sink:
-            parquet.write_table(pa.Table.from_pylist(matches, schema=MATCH_SCHEMA), sink)
+    write_list(output, MATCHES, name, pa.Table.from_pylist(matches, schema=MATCH_SCHEMA))
     return dict(counters)
 
 
@@ -146,10 +151,6 @@ def _texts(source: Any, kind: str) -> Iterator[str]:
     if kind == "examples":
         return (f"{each.prompt}\n{each.response}" for each in read_examples(source))
     return (text for batch in document_batches(source) for text in batch.column("text").to_pylist())
-
-
-def _name(given: Input) -> str:
-    return f"{given.node}/{given.part}" if given.part else given.node
 
 
 def _save(scratch: Folder, name: str, hashes: Hashes) -> None:

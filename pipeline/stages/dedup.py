@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import parquet
 
 from data.dedup.clusters import Keep, connect, exact_pairs, near_pairs
 from data.dedup.exact import DedupRules
@@ -28,7 +27,7 @@ from data.dedup.sketches import EXACT_BAND, ROW_BITS, ROW_MASK, Sketches, read_k
 from data.documents import DocumentWriter, document_batches, read_documents
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, port
-from pipeline.stages.sharding import below, map_shards, shard_names, total
+from pipeline.stages.sharding import below, map_shards, shard_names, sum_below, total, write_list
 
 KEYS_AT_ONCE = 1 << 23
 SHARDS, MEMBERS, BOUNDS = "shards.json", "clusters.u64", "bounds"
@@ -93,8 +92,7 @@ class Dedup(Stage):
         joined = context.map(join_pairs, {"clusters": (corpus, list(buckets), self.keep)}, unit="joins")
         result = map_shards(context, given, filter_shard, corpus, self.duplicates)
         counters = result.counters | paired | joined["clusters"]
-        dropped = sum(n for name, n in counters.items() if name.startswith("dropped/"))
-        assert counters["documents_in"] == counters["documents"] + dropped, counters
+        assert counters["documents_in"] == counters["documents"] + sum_below(counters, "dropped"), counters
         return StageResult(counters)
 
 
@@ -182,9 +180,7 @@ def filter_shard(folder: Folder, name: str, output: Folder, corpus: Corpus, fate
     """Write the documents of a shard that stay, or all with their marks; and list those that have a duplicate."""
     clusters = corpus.clusters_of(name)
     table = list_clusters(corpus.sketches, clusters, has_signatures=corpus.near is not None)
-    if len(table):
-        with output.writing(f"{CLUSTERS}/{name.removesuffix('.arrow')}.parquet") as sink:
-            parquet.write_table(table, sink)
+    write_list(output, CLUSTERS, name, table)
     counters: Counter[str] = Counter({"documents_in": 0, "documents": 0, f"{_COUNTED[fate]}/duplicate": 0})
     if corpus.near:
         counters[f"{_COUNTED[fate]}/near_duplicate"] = 0

@@ -1,8 +1,11 @@
 """Shards in, shards out: the shape that most data stages share."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
 
 from data.errors import DataError
 from pipeline.dag.folder import Folder
@@ -46,6 +49,18 @@ def total(counters: Iterable[dict[str, int]]) -> dict[str, int]:
     for each in counters:
         added.update(each)
     return dict(sorted(added.items()))
+
+
+def sum_below(counters: Mapping[str, int], name: str) -> int:
+    """The counters `name/…` added up, such as all that was dropped for any reason."""
+    return sum(count for counter, count in counters.items() if counter.startswith(f"{name}/"))
+
+
+def write_list(output: Folder, name: str, shard: str, table: pa.Table) -> None:
+    """Keep a list of what a shard came to beside the content, for `headrace inspect --list`; none where it is empty."""
+    if len(table):
+        with output.writing(f"{name}/{shard.removesuffix(ARROW)}.parquet") as sink:
+            parquet.write_table(table, sink)
 
 
 def renamed(name: str, kind: str) -> str:
