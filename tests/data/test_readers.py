@@ -10,25 +10,9 @@ from hypothesis import strategies as st
 
 from data.documents import Document
 from data.files import Root, SourceFile
-from data.readers import read_file, read_stream
-from data.reading import ReadCounters, ReadRules, Reason, TextFormat
-
-
-def outcomes(content: bytes, name: str = "f.jsonl", **rules) -> list:
-    return list(read_stream(io.BytesIO(content), name=name, rules=ReadRules(**rules)))
-
-
-def kinds(found: list) -> list:
-    return [item.text if isinstance(item, Document) else item.reason for item in found]
-
-
-def counted(found: list) -> ReadCounters:
-    counters = ReadCounters()
-    for item in found:
-        counters.add(item)
-    assert counters.num_rows == counters.num_documents + counters.unreadable.total()
-    return counters
-
+from data.readers import read_file
+from data.reading import ReadRules, Reason, TextFormat
+from tests.data.outcomes import counted, kinds, outcomes
 
 # A line of a JSON Lines file, and what it must become.
 good = st.text(min_size=1).filter(lambda text: not text.isspace())

@@ -1,11 +1,8 @@
 """Damage of every kind: rows in = documents + the sum of unreadable by reason, and nothing goes without a word."""
 
-import bz2
 import csv
-import gzip
 import io
 import json
-import lzma
 import subprocess
 import sys
 import textwrap
@@ -17,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.documents import Document
-from data.readers import read_stream
-from data.reading import ReadCounters, ReadRules, Reason
+from data.reading import Reason
+from tests.data.outcomes import COMPRESS, kinds, outcomes
 
 TEXTS = [
     f"Text number {k}: the water turns the wheel, and the wheel turns {k * k} stones." for k in range(30)
@@ -28,35 +25,6 @@ CORRUPT = {
     "bz2": Reason.CORRUPT_BZ2,
     "xz": Reason.CORRUPT_XZ,
     "zst": Reason.CORRUPT_ZST,
-}
-
-
-def outcomes(content: bytes, name: str, **rules) -> list:
-    found = list(read_stream(io.BytesIO(content), name=name, rules=ReadRules(**rules)))
-    counters = ReadCounters()
-    for item in found:
-        counters.add(item)
-    assert counters.num_rows == counters.num_documents + counters.unreadable.total()
-    assert counters.num_rows == sum(1 if isinstance(item, Document) else item.num_rows for item in found)
-    return found
-
-
-def kinds(found: list) -> list:
-    return [item.text if isinstance(item, Document) else item.reason for item in found]
-
-
-def zstd(content: bytes) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as stream:
-        stream.write(content)
-    return sink.getvalue().to_pybytes()
-
-
-COMPRESS = {
-    "gz": lambda content: gzip.compress(content, mtime=0),
-    "bz2": bz2.compress,
-    "xz": lzma.compress,
-    "zst": zstd,
 }
 
 

@@ -1,11 +1,8 @@
 """Each format and each compression, against what the same rows give as JSON Lines."""
 
-import bz2
 import csv
-import gzip
 import io
 import json
-import lzma
 
 import pyarrow as pa
 import pytest
@@ -14,33 +11,12 @@ from hypothesis import strategies as st
 from pyarrow import feather
 
 from data.documents import Document
-from data.readers import read_stream
-from data.reading import ReadCounters, ReadRules, Reason, TextFormat
+from data.reading import ReadRules, Reason, TextFormat
+from tests.data.outcomes import COMPRESS, kinds, outcomes
 
 WORDS = "Water turns the wheel that turns the stone, and the miller sleeps below his humming roof. "
 
 
-def outcomes(content: bytes, name: str, **rules) -> list:
-    found = list(read_stream(io.BytesIO(content), name=name, rules=ReadRules(**rules)))
-    counters = ReadCounters()
-    for item in found:
-        counters.add(item)
-    assert counters.num_rows == counters.num_documents + counters.unreadable.total()
-    return found
-
-
-def kinds(found: list) -> list:
-    return [item.text if isinstance(item, Document) else item.reason for item in found]
-
-
-def zstd(content: bytes) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as stream:
-        stream.write(content)
-    return sink.getvalue().to_pybytes()
-
-
-COMPRESS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstd}
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda each: not each.isspace())
 rows = st.lists(st.fixed_dictionaries({"text": text, "note": text}), min_size=1, max_size=8)
 

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.documents import Document
-from data.readers import read_stream
-from data.reading import ReadCounters, ReadRules, Reason
+from data.reading import Reason
+from tests.data.outcomes import counted, kinds, outcomes
 
 LIMIT = 2000
 good = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
@@ -21,13 +20,10 @@ good = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40
 
 
 def check(content: bytes, name: str, expected: list) -> None:
-    found = list(read_stream(io.BytesIO(content), name=name, rules=ReadRules(max_document_bytes=LIMIT)))
-    counters = ReadCounters()
-    for item in found:
-        counters.add(item)
-    assert [item.text if isinstance(item, Document) else item.reason for item in found] == expected
+    found = outcomes(content, name, max_document_bytes=LIMIT)
+    assert kinds(found) == expected
     assert [item.row for item in found] == list(range(len(expected)))
-    assert counters.num_rows == len(expected) == counters.num_documents + counters.unreadable.total()
+    assert counted(found).num_rows == len(expected)
 
 
 elements = st.one_of(
