@@ -37,7 +37,14 @@ class SequencePool(Protocol):
     """The sequences that one source's rows make, numbered from 0."""
 
     shards: TokenShards
-    num_sequences: int
+
+    @property
+    def num_sequences(self) -> int:
+        """Those that are there by now."""
+        ...
+
+    def reach(self, num_sequences: int) -> None:
+        """Wait until so many are there, or all; a source that is whole from the start need not."""
 
     def batch(self, sequences: Ints) -> Batch:
         """Their inputs and labels."""
@@ -55,12 +62,13 @@ class SequencePool(Protocol):
 class TrainingBatches:
     """The sequences of one source, or of several as a mixture, in the order of the seed.
 
-    An id is the sequence's number in its pool, behind all sequences of the pools before it.
+    An id is the number of sources times the sequence's number in its source, plus the number of the source.
 
     Args:
         pools: one for each source.
         sequences_per_step: G.
         seed: of the order.
+        window: sequences of a source that are shuffled among each other; 0: all of them.
         mixture: which source gives which sequence; needed where there are several.
     """
 
@@ -70,16 +78,17 @@ class TrainingBatches:
         *,
         sequences_per_step: int,
         seed: int,
+        window: int = 0,
         mixture: Mixture | None = None,
     ) -> None:
         assert mixture is not None or len(pools) == 1, "several sources need a mixture"
         self.pools, self.per_step, self.seed, self.mixture = pools, sequences_per_step, seed, mixture
-        self._first_ids = np.cumsum([0, *(pool.num_sequences for pool in pools)])
+        self.window = window
 
     @property
     def num_sequences(self) -> int:
-        """Sequences of all sources together; of one source, an epoch."""
-        return int(self._first_ids[-1])
+        """Sequences of all sources together, as far as they are there; of one source, an epoch."""
+        return sum(pool.num_sequences for pool in self.pools)
 
     def batch(
         self, step: int, *, rank: int, world_size: int, micro_step: int, micro_batch_size: int
@@ -103,8 +112,8 @@ class TrainingBatches:
 
     def spans(self, sequence_id: int) -> tuple[int, list[Span]]:
         """The source of a sequence, and what it is made of there."""
-        ((_, pool, sequences),) = self._by_pool(np.array([sequence_id]))
-        return pool, self.pools[pool].spans(int(sequences[0]))
+        sequence, pool = divmod(sequence_id, len(self.pools))
+        return pool, self.pools[pool].spans(sequence)
 
     def document_names(self, step: int, *, limit: int) -> list[str]:
         """Up to `limit` ids of documents or examples in the global batch, for a report on the step."""
@@ -120,22 +129,32 @@ class TrainingBatches:
         )
         begin = step * self.per_step
         if self.mixture is None:
-            drawn = draw(begin, count=self.per_step, num_items=self.num_sequences, seed=self.seed)
+            num_items = self._num_items(0, last=begin + self.per_step - 1)
+            drawn = draw(begin, count=self.per_step, num_items=num_items, seed=self.seed, window=self.window)
             return drawn[first : first + count]
         sources, places = self.mixture.draw(begin + first, count=count)
         ids = np.empty_like(places)
         for source in np.unique(sources).tolist():
             here = sources == source
-            num_items = self.pools[source].num_sequences
-            found = items_at(places[here], num_items=num_items, seed=self.seed, stream=str(source))
-            ids[here] = self._first_ids[source] + found
+            num_items = self._num_items(source, last=int(places[here].max()))
+            found = items_at(
+                places[here], num_items=num_items, seed=self.seed, stream=str(source), window=self.window
+            )
+            ids[here] = found * len(self.pools) + source
         return ids
+
+    def _num_items(self, source: int, *, last: int) -> int:
+        """Sequences of a source, all of them or enough that place `last` of its order is settled: its whole window."""
+        pool = self.pools[source]
+        if self.window:
+            pool.reach((last // self.window + 1) * self.window)
+        return pool.num_sequences
 
     def _by_pool(self, ids: Ints) -> list[tuple[Ints, int, Ints]]:
         """Which rows of a batch a pool gives, and with which of its sequences; for each pool that gives any."""
-        pool_of = np.searchsorted(self._first_ids, ids, side="right") - 1
+        sequences, pool_of = np.divmod(ids, len(self.pools))
         found = [(np.flatnonzero(pool_of == pool), pool) for pool in np.unique(pool_of).tolist()]
-        return [(rows, pool, ids[rows] - self._first_ids[pool]) for rows, pool in found]
+        return [(rows, pool, sequences[rows]) for rows, pool in found]
 
 
 def _scattered(parts: list[tuple[Ints, NDArray[np.int64]]], name: str) -> NDArray[np.int64]:

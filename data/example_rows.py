@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.batches import IGNORED, Batch, Span
+from data.batches import IGNORED, Batch, SequencePool, Span
 from data.errors import DataError
 from data.packing import Ints
 from data.shards import TokenShards
@@ -14,7 +14,7 @@ PAD_MULTIPLE = (
 )
 
 
-class ExampleSequences:
+class ExampleSequences(SequencePool):
     """One example per sequence, padded to the longest of the micro batch.
 
     An example longer than `seq_len` is cut on the right; one that has no target left is not drawn at all.
@@ -24,7 +24,10 @@ class ExampleSequences:
     def __init__(self, shards: TokenShards, *, seq_len: int, pad_id: int) -> None:
         self.shards, self.seq_len, self.pad_id = shards, seq_len, pad_id
         self.rows, self.targets_of_row, self.coverage = rows_with_targets(shards, seq_len=seq_len)
-        self.num_sequences = len(self.rows)
+
+    @property
+    def num_sequences(self) -> int:
+        return len(self.rows)
 
     def batch(self, sequences: Ints) -> Batch:
         return example_batch(self.shards, self.rows[sequences], seq_len=self.seq_len, pad_id=self.pad_id)

@@ -12,7 +12,7 @@ from enum import Enum
 
 import numpy as np
 
-from data.batches import IGNORED, Batch, Span
+from data.batches import IGNORED, Batch, SequencePool, Span
 from data.errors import DataError
 from data.packed import Boundaries
 from data.packing import Ints
@@ -26,7 +26,7 @@ class Fit(Enum):
     one = "one"
 
 
-class FittedSequences:
+class FittedSequences(SequencePool):
     """Sequences of pieces, each beginning with its document's own tokens: a document's first token is no target.
 
     Raises `DataError` where no document has a target.
@@ -53,8 +53,11 @@ class FittedSequences:
         order = np.lexsort((begins, bins))
         self._rows, self._begins, self._lengths = rows[order], begins[order], lengths[order]
         self._offsets = np.concatenate(([0], np.cumsum(np.bincount(bins))))
-        self.num_sequences = len(self._offsets) - 1
         self._targets = np.add.reduceat(self._lengths, self._offsets[:-1])
+
+    @property
+    def num_sequences(self) -> int:
+        return len(self._offsets) - 1
 
     @property
     def fill(self) -> float:

@@ -25,25 +25,35 @@ NUM_ROUNDS = (
 
 
 @lru_cache(maxsize=8)  # the micro-steps of a step ask for the same ids; numpy's fixed costs are 0.2 ms
-def draw(first: int, *, count: int, num_items: int, seed: int) -> Ids:
+def draw(first: int, *, count: int, num_items: int, seed: int, window: int = 0) -> Ids:
     """The ids of the items drawn at places first, first + 1, ... of the endless order, [count].
 
     The k-th item drawn is in epoch k // num_items, at that epoch's place k % num_items. So step s of a global
     batch of G is `draw(s * G, count=G, ...)`; a step may lie across epochs, and may take an item twice where
     there are fewer items than it takes. The array is shared between callers and read-only.
     """
-    ids = items_at(first + np.arange(count, dtype=np.int64), num_items=num_items, seed=seed)
+    ids = items_at(first + np.arange(count, dtype=np.int64), num_items=num_items, seed=seed, window=window)
     ids.flags.writeable = False
     return ids
 
 
-def items_at(drawn: Ids, *, num_items: int, seed: int, stream: str = "") -> Ids:
-    """The ids of the items at these places of the endless order, same shape; each `stream` has an order of its own."""
-    epochs, places = drawn // num_items, drawn % num_items
+def items_at(drawn: Ids, *, num_items: int, seed: int, stream: str = "", window: int = 0) -> Ids:
+    """The ids of the items at these places of the endless order, same shape; each `stream` has an order of its own.
+
+    With a window w an epoch goes through the items w by w, and only those of one window are shuffled among each other.
+    So the first k windows of the first epoch are the same however many items follow them.
+    """
+    size = window or num_items
+    starts = drawn - drawn % num_items % size
     ids = np.empty_like(drawn)
-    for epoch in np.unique(epochs).tolist():
-        here = epochs == epoch
-        ids[here] = permute(places[here], num_items=num_items, seed=seed, epoch=epoch, stream=stream)
+    for start in np.unique(starts).tolist():
+        here = starts == start
+        epoch, first = divmod(start, num_items)
+        count = min(size, num_items - first)
+        of_window = f"{stream}/from {first}" if window else stream
+        ids[here] = first + permute(
+            drawn[here] - start, num_items=count, seed=seed, epoch=epoch, stream=of_window
+        )
     return ids
 
 

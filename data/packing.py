@@ -20,8 +20,15 @@ class FlatArray:
 
     def __init__(self, pieces: Sequence[NDArray[np.generic]], *, dtype: DTypeLike) -> None:
         self.dtype = np.dtype(dtype)
-        self.pieces = [piece for piece in pieces if len(piece)]
-        self._starts = [0, *accumulate(len(piece) for piece in self.pieces)]
+        self.pieces: list[NDArray[np.generic]] = []
+        self._starts = [0]
+        self.add(pieces)
+
+    def add(self, pieces: Sequence[NDArray[np.generic]]) -> None:
+        """Lay more behind what is there."""
+        more = [piece for piece in pieces if len(piece)]
+        self.pieces += more
+        self._starts += accumulate(map(len, more), initial=self._starts.pop())
 
     def __len__(self) -> int:
         return self._starts[-1]

@@ -152,17 +152,27 @@ class TokenShards:
     def __init__(self, paths: Sequence[Path], *, tokenizer_hash: str | None = None) -> None:
         if not paths:
             raise DataError("there are no token shards", allowed="at least one tokens-*.arrow file")
-        self.paths = tuple(paths)
+        self.paths: tuple[Path, ...] = ()
+        self.format = TokenFormat.of(open_batches(paths[0], kind="tokens").schema, place=paths[0])
+        self.tokens = FlatArray([], dtype=self.format.id_type.to_pandas_dtype())
+        self.loss_mask = FlatArray([], dtype=np.uint8) if self.format.has_loss_mask else None
+        self._tokenizer_hash = tokenizer_hash
+        self._batches: list[pa.RecordBatch] = []
+        self.add(paths)
+
+    def add(self, paths: Sequence[Path]) -> None:
+        """Lay more shards behind those that are there; what was read before stays as it was."""
         readers = [open_batches(path, kind="tokens") for path in paths]
-        self.format = TokenFormat.of(readers[0].schema, place=paths[0])
         for path, reader in zip(paths, readers, strict=True):
-            self._check(path, reader, tokenizer_hash)
-        self._batches = [batch for reader in readers for batch in batches_of(reader) if batch.num_rows]
-        self._first_rows = np.cumsum([0, *(batch.num_rows for batch in self._batches)], dtype=np.int64)
-        self.tokens = FlatArray(self._views("input_ids"), dtype=self.format.id_type.to_pandas_dtype())
-        self.loss_mask = (
-            FlatArray(self._views("loss_mask"), dtype=np.uint8) if self.format.has_loss_mask else None
-        )
+            self._check(path, reader, first=(*self.paths, *paths)[0])
+        self.paths += tuple(paths)
+        more = [batch for reader in readers for batch in batches_of(reader) if batch.num_rows]
+        self._batches += more
+        self.tokens.add(_views(more, "input_ids"))
+        if self.loss_mask is not None:
+            self.loss_mask.add(_views(more, "loss_mask"))
+        for derived in ("row_starts", "num_bytes", "_first_rows"):
+            self.__dict__.pop(derived, None)
 
     def __reduce__(self) -> tuple[object, ...]:
         return TokenShards, (self.paths,)
@@ -174,6 +184,10 @@ class TokenShards:
     @property
     def num_rows(self) -> int:
         return int(self._first_rows[-1])
+
+    @cached_property
+    def _first_rows(self) -> NDArray[np.int64]:
+        return np.cumsum([0, *(batch.num_rows for batch in self._batches)], dtype=np.int64)
 
     @cached_property
     def num_bytes(self) -> int:
@@ -196,17 +210,19 @@ class TokenShards:
         batch = int(np.searchsorted(self._first_rows, row, side="right")) - 1
         return str(self._batches[batch].column("id")[row - int(self._first_rows[batch])].as_py())
 
-    def _views(self, column: str) -> list[NDArray[np.generic]]:
-        return [batch.column(column).flatten().to_numpy(zero_copy_only=True) for batch in self._batches]
-
-    def _check(self, path: Path, reader: pa.RecordBatchFileReader, tokenizer_hash: str | None) -> None:
+    def _check(self, path: Path, reader: pa.RecordBatchFileReader, *, first: Path) -> None:
         found = TokenFormat.of(reader.schema, place=path)
-        if tokenizer_hash is not None and found.tokenizer_hash != tokenizer_hash:
+        wanted = self._tokenizer_hash
+        if wanted is not None and found.tokenizer_hash != wanted:
             raise DataError(
                 f"the tokens were made by tokenizer {found.tokenizer_hash}",
                 where=str(path),
-                allowed=f"tokens of tokenizer {tokenizer_hash}",
+                allowed=f"tokens of tokenizer {wanted}",
                 do="tokenize with the tokenizer that the model is trained with",
             )
-        self.format.require(found, path=path, first=self.paths[0])
+        self.format.require(found, path=path, first=first)
         check_columns(reader, schema=found.schema(), kind="tokens", place=path)
+
+
+def _views(batches: Sequence[pa.RecordBatch], column: str) -> list[NDArray[np.generic]]:
+    return [batch.column(column).flatten().to_numpy(zero_copy_only=True) for batch in batches]
