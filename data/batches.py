@@ -45,6 +45,7 @@ class SequencePool(Protocol):
 
     def reach(self, num_sequences: int) -> None:
         """Wait until so many are there, or all; a source that is whole from the start need not."""
+        del num_sequences
 
     def batch(self, sequences: Ints) -> Batch:
         """Their inputs and labels."""

@@ -1,8 +1,6 @@
 """Sequences cut out of one long concatenation of documents: every token is a target, nothing is padding."""
 
 from enum import Enum
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -59,41 +57,6 @@ class PackedSequences(SequencePool):
         high = int(np.searchsorted(starts, end))
         bounds = np.clip(starts[low : high + 1], begin, end).tolist()
         return [Span(low + place, bounds[place], bounds[place + 1]) for place in range(high - low)]
-
-
-class Feed(Protocol):
-    """Shards that are still being written, in their order."""
-
-    def __len__(self) -> int:
-        """How many there will be."""
-        ...
-
-    def wait(self, number: int) -> Path:
-        """Where shard `number` lies, once it is there."""
-        ...
-
-
-class FollowedSequences(PackedSequences):
-    """The same sequences while their shards are still being written: those that exist by now, and more as they come."""
-
-    def __init__(
-        self,
-        feed: Feed,
-        *,
-        seq_len: int,
-        boundaries: Boundaries = Boundaries.ignore,
-        tokenizer_hash: str | None = None,
-    ) -> None:
-        self._feed = feed
-        first = TokenShards([feed.wait(0)], tokenizer_hash=tokenizer_hash)
-        super().__init__(first, seq_len=seq_len, boundaries=boundaries)
-
-    def reach(self, num_sequences: int) -> None:
-        while self.num_sequences < num_sequences and len(self.shards.paths) < len(self._feed):
-            self.shards.add([self._feed.wait(len(self.shards.paths))])
-
-    def reach_all(self) -> None:
-        self.shards.add([self._feed.wait(n) for n in range(len(self.shards.paths), len(self._feed))])
 
 
 def document_batch(shards: TokenShards, targets_from: Ints, *, seq_len: int) -> Batch:

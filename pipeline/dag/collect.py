@@ -1,7 +1,7 @@
 """Garbage: artifacts that no recipe and no recent run reaches, and work that nobody continues."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def find_garbage(store: Store, *, keep_runs: int, keep_work_days: float) -> list
         for stage, key, folder in _keyed_folders(store, "work")
         if (stage, key) not in building and _newest_change(folder) < oldest
     ]
-    continued = _half_committed(store) - {(each.stage, each.key) for each in work}
+    continued = _half_committed(store, {(each.stage, each.key) for each in work})
     reached = reachable(store, [*_recipe_roots(store), *_run_roots(store, keep_runs), *building, *continued])
     artifacts = [
         Garbage("artifact", stage, key, _size(folder), "no recipe or recent run reaches it", folder)
@@ -56,9 +56,11 @@ def delete_garbage(garbage: Iterable[Garbage]) -> None:
         each.folder.delete()
 
 
-def _half_committed(store: Store) -> set[tuple[str, str]]:
-    """Work whose commit was cut short: part of its files lie among the artifacts and will be looked for there."""
-    return {(stage, key) for stage, key, folder in _keyed_folders(store, "work") if folder.exists(MANIFEST)}
+def _half_committed(store: Store, going: Container[tuple[str, str]]) -> set[tuple[str, str]]:
+    """What other work than `going` will be: its commit was cut short, and part of its files lie among the artifacts."""
+    kept = (folder for stage, key, folder in _keyed_folders(store, "work") if (stage, key) not in going)
+    manifests = (folder.read_json(MANIFEST) for folder in kept if folder.exists(MANIFEST))
+    return {(manifest["stage"], manifest["key"]) for manifest in manifests}
 
 
 def reachable(store: Store, roots: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:

@@ -92,6 +92,8 @@ class NodeFinished:
     counters: dict[str, int]
     metrics: dict[str, float]
     pages: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    "What names the bytes it was built from: of a node that followed others, known only now."
 
 
 @dataclass(frozen=True)

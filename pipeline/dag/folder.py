@@ -164,16 +164,25 @@ class Folder:
         """
         if self.is_local:
             return Path(self.path)
-        root = machine_cache() / hashlib.sha256(self.url.encode()).hexdigest()[:24]
         for entry in self.files():
-            copy = root / entry.name
-            if copy.exists() and copy.stat().st_size == entry.size:
-                continue
+            self._fetch(entry, _copies_of(self))
+        return _copies_of(self)
+
+    def local_file(self, name: str, *, keep_as: "Folder") -> Path:
+        """One file on this machine, as `local` has it; a copy is kept as that of the folder `keep_as`."""
+        if self.is_local:
+            return Path(self.at(name))
+        size = self.filesystem.get_file_info(self.at(name)).size or 0
+        return self._fetch(FileEntry(name, size), _copies_of(keep_as))
+
+    def _fetch(self, entry: FileEntry, root: Path) -> Path:
+        copy = root / entry.name
+        if not copy.exists() or copy.stat().st_size != entry.size:
             copy.parent.mkdir(parents=True, exist_ok=True)
             temporary = copy.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{copy.name}")
             fs.copy_files(self.at(entry.name), str(temporary), self.filesystem, fs.LocalFileSystem())
             temporary.replace(copy)
-        return root
+        return copy
 
     def at(self, name: str) -> str:
         """The path of `name` on this folder's filesystem."""
@@ -183,6 +192,10 @@ class Folder:
 def machine_cache() -> Path:
     """Where this machine keeps what belongs to remote stores: copies, digests, logs."""
     return Path(os.environ.get("HEADRACE_CACHE", Path.home() / ".cache" / "headrace"))
+
+
+def _copies_of(folder: Folder) -> Path:
+    return machine_cache() / hashlib.sha256(folder.url.encode()).hexdigest()[:24]
 
 
 def open_folder(url: str) -> Folder:

@@ -2,24 +2,32 @@
 
 from collections.abc import Container, Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
+from pipeline.dag.following import Growing
 from pipeline.dag.forecast import WORK, Work
-from pipeline.dag.graph import Graph
+from pipeline.dag.graph import Edge, Graph
 from pipeline.dag.stage import Input, Stage, StageContext, StageResult
 from pipeline.dag.store import Artifact, Manifest, ManifestFile
 
 
-def gather_inputs(graph: Graph, node: str, artifacts: Mapping[str, Artifact]) -> dict[str, list[Input]]:
-    """Port to the artifacts, or the parts of artifacts, that the recipe puts there."""
-    found: dict[str, list[Input]] = {}
-    for name, edges in graph.edges[node].items():
-        found[name] = []
-        for edge in edges:
-            artifact = artifacts[edge.node]
-            folder = artifact.folder.child(edge.part) if edge.part else artifact.folder
-            found[name].append(Input(edge.node, edge.part, artifact.manifest.kind, folder, artifact.manifest))
-    return found
+def gather_inputs(
+    graph: Graph,
+    node: str,
+    artifacts: Mapping[str, Artifact],
+    growing: Mapping[str, Growing] = MappingProxyType({}),
+) -> dict[str, list[Input]]:
+    """Port to the artifacts, or parts of them, that the recipe puts there; out of `growing` those not whole yet."""
+
+    def given(edge: Edge) -> Input:
+        if edge.node not in artifacts:
+            return growing[edge.node].input(edge)
+        artifact = artifacts[edge.node]
+        folder = artifact.folder.child(edge.part) if edge.part else artifact.folder
+        return Input(edge.node, edge.part, artifact.manifest.kind, folder, artifact.manifest)
+
+    return {name: [given(edge) for edge in edges] for name, edges in graph.edges[node].items()}
 
 
 def input_tags(context: StageContext) -> dict[str, str]:
@@ -28,6 +36,7 @@ def input_tags(context: StageContext) -> dict[str, str]:
         f"headrace.input.{name}.{each.node}": each.manifest.part_digest(each.part)
         for name, inputs in context.inputs.items()
         for each in inputs
+        if each.following is None
     }
 
 

@@ -97,6 +97,34 @@ class Planner:
         }
         return payload(self.graph.stages[node], inputs, self._external_digest(node))
 
+    def work_key(self, node: str, key: str, origins: Mapping[str, tuple[str, str]]) -> str:
+        """The name of a node's work folder: its fingerprint, but for a stage that can follow what is still written.
+
+        The work of that one is named before the digests of its inputs are known: by their keys in place of them.
+
+        Args:
+            node: its name.
+            key: its fingerprint; empty while an input is not built yet.
+            origins: stage and key of every input's artifact, by node.
+        """
+        stage = self.graph.stages[node]
+        if not stage.follows():
+            return key
+        inputs = {
+            name: ["/".join([*origins[edge.node], edge.part]) for edge in edges]
+            for name, edges in self.graph.edges[node].items()
+        }
+        return fingerprint(payload(stage, inputs, self._external_digest(node)))
+
+    def followed(self) -> set[str]:
+        """The nodes that another one would begin on before they are whole."""
+        return {
+            edge.node
+            for node, stage in self.graph.stages.items()
+            for name in stage.follows()
+            for edge in self.graph.edges[node][name]
+        }
+
     def find(self, node: str, key: str) -> Artifact | None:
         """The artifact of a fingerprint, its files checked against their digests where they changed on disk."""
         artifact = self.store.find(self.graph.stages[node].name, key)
@@ -114,19 +142,29 @@ class Planner:
             )
         unbuilt = [parent for parent in self.graph.parents(node) if parent not in artifacts]
         if unbuilt:
-            return NodePlan(node, stage.name, Status.WAIT, reasons=[f"after {', '.join(unbuilt)}"])
+            return NodePlan(node, stage.name, Status.WAIT, reasons=[self._after(node, unbuilt)])
         identity = self.identify(node, artifacts)
         key = fingerprint(identity)
         found = NodePlan(node, stage.name, Status.REUSE, identity, key, self.find(node, key))
         if found.artifact is None:
             found.status = Status.RUN
-            found.reasons = self.reasons(node, identity, key)
+            work_key = self.work_key(
+                node, key, {name: each.manifest.origin for name, each in artifacts.items()}
+            )
+            found.reasons = self.reasons(node, identity, key, work_key)
         return found
 
-    def reasons(self, node: str, identity: Mapping[str, Any], key: str) -> list[str]:
+    def _after(self, node: str, unbuilt: Sequence[str]) -> str:
+        ports = self.graph.stages[node].follows()
+        followed = {edge.node for name in ports for edge in self.graph.edges[node][name]}
+        whole = ", ".join(each for each in unbuilt if each not in followed)
+        begun = ", ".join(each for each in unbuilt if each in followed)
+        return "after " + " and ".join(filter(None, [whole, begun and f"the first files of {begun}"]))
+
+    def reasons(self, node: str, identity: Mapping[str, Any], key: str, work_key: str) -> list[str]:
         """Why a node has no artifact: the fields that differ from the one it last had."""
         stage = self.graph.stages[node].name
-        resumes = ["unfinished work is continued"] if self.store.work_folder(stage, key).files() else []
+        resumes = ["unfinished work is continued"] if self.store.work_folder(stage, work_key).files() else []
         last = self.store.last_of(self.recipe, node)
         if last is None:
             return [*resumes, "never built"]

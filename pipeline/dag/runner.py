@@ -4,31 +4,24 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.dag import facts
+from pipeline.dag.builder import Builder, Given
 from pipeline.dag.events import (
     Event,
     NodeFailed,
-    NodeFinished,
     NodeMetrics,
     NodeNote,
     NodeProgress,
-    NodeReused,
-    NodeStarted,
 )
 from pipeline.dag.failure import explain
-from pipeline.dag.fingerprint import canonical, fingerprint
-from pipeline.dag.lineage import describe, gather_inputs, input_tags
-from pipeline.dag.lock import Lock
+from pipeline.dag.following import Growing
 from pipeline.dag.plan import Plan, Planner
-from pipeline.dag.process import ProcessId
 from pipeline.dag.resources import Resources
-from pipeline.dag.stage import StageContext
 from pipeline.dag.store import Artifact
-from pipeline.dag.tasks import MailboxChannel, RayMap, drain, new_mailbox
+from pipeline.dag.tasks import drain, new_mailbox
 from pipeline.errors import HeadraceError, StageFailedError
 
 POLL_SECONDS = 0.2
@@ -74,11 +67,15 @@ class Runner:
         self._given_up: HeadraceError | None = None
         self._draining = threading.Lock()
         self._mailbox: Any = None
+        self._outcome = Outcome()
+        self._growing: dict[str, Growing] = {}
+        "What running nodes write, and others may begin on."
 
     def run(self, plan: Plan) -> Outcome:
         """Build what the plan lacks. A failed node stops new ones; those that run are let finish."""
         self._mailbox = new_mailbox()
-        outcome = Outcome()
+        self._builder = self._new_builder()
+        outcome = self._outcome = Outcome()
         settled: queue.Queue[tuple[str, Artifact | HeadraceError, bool]] = queue.Queue()
         waiting = [each.node for each in plan.nodes]
         running: set[str] = set()
@@ -87,7 +84,7 @@ class Runner:
                 for node in self._ready(waiting, outcome):
                     waiting.remove(node)
                     running.add(node)
-                    given = dict(outcome.artifacts)
+                    given = self._given(node, outcome)
                     threading.Thread(
                         target=self._settle, args=(node, given, settled), name=node, daemon=True
                     ).start()
@@ -113,15 +110,42 @@ class Runner:
         self._given_up = reason
         self._stop.set()
 
+    def _new_builder(self) -> Builder:
+        return Builder(
+            planner=self._planner,
+            resources=self._resources,
+            listener=self._listener,
+            mailbox=self._mailbox,
+            stop=self._stop,
+            offer=self._offer,
+            awaited=self._awaited,
+            pass_events_on=self._pass_events_on,
+            run_id=self._run_id,
+            tracking_uri=self._tracking_uri,
+            registry_uri=self._registry_uri,
+        )
+
     def _ready(self, waiting: list[str], outcome: Outcome) -> list[str]:
         if outcome.failed:
             return []
-        return [
-            node for node in waiting if all(parent in outcome.artifacts for parent in self._parents_of(node))
-        ]
+        return [node for node in waiting if node in self._planner.pins or self._can_begin(node, outcome)]
 
-    def _parents_of(self, node: str) -> list[str]:
-        return [] if node in self._planner.pins else self._graph.parents(node)
+    def _can_begin(self, node: str, outcome: Outcome) -> bool:
+        """Every input is whole, or growing where the node can follow it."""
+        ports = self._graph.stages[node].follows()
+        return all(
+            edge.node in outcome.artifacts or (name in ports and edge.node in self._growing)
+            for name, edges in self._graph.edges[node].items()
+            for edge in edges
+        )
+
+    def _given(self, node: str, outcome: Outcome) -> Given:
+        growing = {
+            parent: self._growing[parent]
+            for parent in self._graph.parents(node)
+            if parent not in outcome.artifacts and parent in self._growing
+        }
+        return Given(dict(outcome.artifacts), growing)
 
     def _wait_for_one(
         self,
@@ -138,6 +162,7 @@ class Runner:
         except queue.Empty:
             return
         running.discard(node)
+        self._growing.pop(node, None)
         if isinstance(result, HeadraceError):
             first_cause = self._given_up or result  # a node that was given up knows no more than that
             outcome.failed[node] = first_cause
@@ -152,108 +177,28 @@ class Runner:
             self._listener(NodeFailed(node, reason))
         running.clear()
 
-    def _settle(self, node: str, artifacts: Mapping[str, Artifact], settled: "queue.Queue[Any]") -> None:
+    def _settle(self, node: str, given: Given, settled: "queue.Queue[Any]") -> None:
         """In the node's thread: reuse or build it, and put the result or the failure on the queue."""
         try:
-            artifact, built = self._artifact_of(node, artifacts)
-            settled.put((node, artifact, built))
+            settled.put((node, *self._builder.settle(node, given)))
         except BaseException as error:  # noqa: BLE001 - a thread's failure must reach the main loop, whatever it is
             settled.put((node, explain(error, node=node, store_url=self._store.url), False))
 
-    def _artifact_of(self, node: str, artifacts: Mapping[str, Artifact]) -> tuple[Artifact, bool]:
-        if node in self._planner.pins:
-            return self._reused(node, self._planner.pins[node]), False
-        stage = self._graph.stages[node]
-        identity = self._planner.identify(node, artifacts)
-        key = fingerprint(identity)
-        if found := self._planner.find(node, key):
-            return self._reused(node, found), False
-        lock = Lock(self._store.root.child(f"locks/{stage.name}/{key}"))
-        with lock.held(on_wait=lambda holder: self._tell_waiting(node, holder)):
-            found = self._store.recover(stage.name, key) or self._planner.find(node, key)
-            if found:
-                return self._reused(node, found), False
-            artifact = self._build(node, key, identity, artifacts, lock)
-        self._store.note_last(self._planner.recipe, node, stage.name, key)
-        return artifact, True
+    def _awaited(self, node: str) -> Artifact:
+        """In another node's thread: the artifact of `node`, once it is whole."""
+        while node not in self._outcome.artifacts:
+            if node in self._outcome.failed or self._stop.is_set():
+                raise StageFailedError(
+                    f'"{node}", which this node follows, was not finished',
+                    where=node,
+                    allowed="a node that is built to its end",
+                    do="mend what made it fail, and run the same command again: both continue where they stopped",
+                )
+            time.sleep(POLL_SECONDS)
+        return self._outcome.artifacts[node]
 
-    def _build(
-        self,
-        node: str,
-        key: str,
-        identity: dict[str, Any],
-        artifacts: Mapping[str, Artifact],
-        lock: Lock,
-    ) -> Artifact:
-        stage = self._graph.stages[node]
-        started_at = time.time()
-        is_resumed = bool(self._store.work_folder(stage.name, key).files())
-        context = self._context(node, key, artifacts)
-        params = {"stage": stage.name} | canonical(stage.identity())
-        self._listener(NodeStarted(node, stage.name, key, params, input_tags(context)))
-        result = stage.run(context)
-        if self._stop.is_set():
-            raise StageFailedError("given up, since the run is ending", where=node)
-        now = facts.gather(self._run_id, started_at, canonical(context.resources)) | {"resumed": is_resumed}
-        manifest = describe(stage, context, identity, result, facts=now, pinned=self._planner.pins)
-        if not lock.still_held():
-            raise StageFailedError(
-                "another run has taken this node over, since this one gave no sign of life for a while",
-                where=node,
-                do="run the same command again: it takes over what the other run has built",
-            )
-        artifact = self._store.commit(manifest)
-        self._remember_digests(artifact)
-        self._pass_events_on()
-        self._listener(
-            NodeFinished(
-                node=node,
-                stage=stage.name,
-                key=key,
-                url=artifact.folder.url,
-                digest=manifest.digest,
-                seconds=time.time() - started_at,
-                counters=result.counters,
-                metrics=result.metrics,
-                pages=result.pages,
-            )
-        )
-        return artifact
-
-    def _context(self, node: str, key: str, artifacts: Mapping[str, Artifact]) -> StageContext:
-        work = self._store.work_folder(self._graph.stages[node].name, key)
-        resources = self._resources(node)
-        channel = MailboxChannel(self._mailbox, node)
-        return StageContext(
-            node=node,
-            key=key,
-            inputs=gather_inputs(self._graph, node, artifacts),
-            output=work.child("output"),
-            scratch=work.child("scratch"),
-            resources=resources,
-            channel=channel,
-            map=RayMap(node, work, resources, channel, self._stop),
-            tracking_uri=self._tracking_uri,
-            registry_uri=self._registry_uri,
-            lineage={parent: artifacts[parent].manifest.key for parent in artifacts},
-        )
-
-    def _remember_digests(self, artifact: Artifact) -> None:
-        if artifact.folder.is_local:
-            for file in artifact.manifest.files:
-                self._planner.memory.remember(artifact.folder.at(file.name), file.sha256)
-
-    def _reused(self, node: str, artifact: Artifact) -> Artifact:
-        manifest = artifact.manifest
-        self._listener(NodeReused(node, manifest.stage, manifest.key, artifact.folder.url))
-        if node not in self._planner.pins:
-            self._store.note_last(self._planner.recipe, node, manifest.stage, manifest.key)
-        return artifact
-
-    def _tell_waiting(self, node: str, holder: ProcessId) -> None:
-        self._listener(
-            NodeNote(node, f"waits: another run (process {holder.pid} on {holder.host}) is building it")
-        )
+    def _offer(self, growing: Growing) -> None:
+        self._growing[growing.node] = growing
 
     def _pass_events_on(self) -> None:
         with self._draining:

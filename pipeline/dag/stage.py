@@ -9,6 +9,7 @@ from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
 
 if TYPE_CHECKING:
+    from pipeline.dag.following import Following
     from pipeline.dag.store import Manifest
 
 
@@ -107,6 +108,18 @@ class Stage:
         del inputs, resources
         return {}
 
+    def announced(self, inputs: "Mapping[str, list[Input]]") -> tuple[str, ...]:
+        """The files that it will write, in the order of their names' meaning to a reader, so that others may follow.
+
+        Each is whole as soon as it is there. Empty: not known beforehand, and whoever takes from it waits.
+        """
+        del inputs
+        return ()
+
+    def follows(self) -> frozenset[str]:
+        """The ports at which it takes an artifact that is still being written, where that one can be followed."""
+        return frozenset()
+
     def reported_metrics(self) -> tuple[str, ...]:
         """The metrics that it will report, as far as the settings tell: what a search can decide by."""
         return ()
@@ -136,6 +149,8 @@ class Input:
     kind: str
     folder: Folder
     manifest: "Manifest"
+    following: "Following | None" = None
+    "Its files as they come, where it is still being written; the manifest then has no digests yet."
 
     @property
     def reference(self) -> str:
@@ -167,7 +182,7 @@ class StageContext:
 
     node: str
     key: str
-    "The node's fingerprint."
+    "The node's fingerprint; while it follows others, the name of its work."
     inputs: dict[str, list[Input]]
     output: Folder
     "What is written below becomes the artifact; `logs/` is kept but is not content."
@@ -176,6 +191,8 @@ class StageContext:
     resources: Resources
     channel: Channel
     map: "MapTasks"
+    is_followed: bool = False
+    "Whether another node reads the files as they come, in the order that was announced."
     tracking_uri: str = ""
     "Where MLflow keeps runs and models."
     registry_uri: str = ""

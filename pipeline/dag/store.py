@@ -1,7 +1,8 @@
 """The store: where artifacts live. Write, then commit; the manifest comes last, and its presence is completion.
 
 artifacts/<stage>/<key>/    one artifact and its manifest.json
-work/<stage>/<key>/         an unfinished one: output/, scratch/, done/; resumable
+work/<stage>/<key>/         an unfinished one: output/, scratch/, done/; resumable. The work of a node that can follow
+                            others has a key of its own, see `Planner.work_key`
 locks/<stage>/<key>/        claims of the runs that build it
 recipes/<recipe>/<node>     the artifact that a recipe's node last had
 built/<stage>.json          the artifact that a stage last built, for any recipe
@@ -48,6 +49,11 @@ class Manifest:
     facts: dict[str, Any] = field(default_factory=dict)
     "Circumstance: when, how long, on what host, with which code commit and library versions."
     format_version: int = 1
+
+    @property
+    def origin(self) -> tuple[str, str]:
+        """Stage and key: where the store has the artifact."""
+        return self.stage, self.key
 
     @property
     def digest(self) -> str:
@@ -140,31 +146,27 @@ class Store:
                 if artifact := self.find(stage, key):
                     yield artifact
 
-    def commit(self, manifest: Manifest) -> Artifact:
-        """Turn the work folder of `manifest` into the artifact.
+    def commit(self, manifest: Manifest, work_key: str = "") -> Artifact:
+        """Turn a work folder into the artifact: that of the manifest's key, or of `work_key` for a node that followed.
 
         The manifest is first written into the work folder: from then on a killed commit is completed by
         `recover`, however far it came. It is written into the artifact last.
         """
-        work, target = (
-            self.work_folder(manifest.stage, manifest.key),
-            self.artifact_folder(manifest.stage, manifest.key),
-        )
-        target.delete()
+        work = self.work_folder(manifest.stage, work_key or manifest.key)
+        self.artifact_folder(manifest.stage, manifest.key).delete()
         work.write_json(MANIFEST, manifest.to_json())
         self.root.write_json(f"built/{manifest.stage}.json", {"stage": manifest.stage, "key": manifest.key})
-        return self._move(manifest)
+        return self._move(manifest, work)
 
-    def recover(self, stage: str, key: str) -> Artifact | None:
+    def recover(self, stage: str, work_key: str) -> Artifact | None:
         """Complete a commit that was killed on its way, if there is one."""
-        work = self.work_folder(stage, key)
-        return self._move(Manifest.from_json(work.read_json(MANIFEST))) if work.exists(MANIFEST) else None
-
-    def _move(self, manifest: Manifest) -> Artifact:
-        work, target = (
-            self.work_folder(manifest.stage, manifest.key),
-            self.artifact_folder(manifest.stage, manifest.key),
+        work = self.work_folder(stage, work_key)
+        return (
+            self._move(Manifest.from_json(work.read_json(MANIFEST)), work) if work.exists(MANIFEST) else None
         )
+
+    def _move(self, manifest: Manifest, work: Folder) -> Artifact:
+        target = self.artifact_folder(manifest.stage, manifest.key)
         output = work.child("output")
         waiting = {entry.name for entry in output.files()}
         for file in manifest.files:

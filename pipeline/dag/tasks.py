@@ -60,6 +60,8 @@ class RayMap:
     channel: MailboxChannel
     stop: StopEvent
     "Set when the run is given up: nothing more is started."
+    is_followed: bool = False
+    "Whether nodes that may hold all cores wait for what is done here: then its tasks ask for none."
 
     def __call__(
         self,
@@ -91,13 +93,12 @@ class RayMap:
         num_gpus: float,
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         num_cpus = min(num_cpus, ray.cluster_resources().get("CPU", 1))
-        task = ray.remote(
-            _run_item
-        ).options(
-            num_cpus=num_cpus,
+        task = ray.remote(_run_item).options(
+            num_cpus=0 if self.is_followed else num_cpus,
             num_gpus=num_gpus,
             max_retries=_retries(self.resources),
-            scheduling_strategy="DEFAULT",  # anywhere: a runner inside a Tune trial has a placement group without cores
+            # anywhere: a runner in a Tune trial has a placement group without cores; without a need of cores, evenly
+            scheduling_strategy="SPREAD" if self.is_followed else "DEFAULT",
         )
         waiting = deque(items)
         running: dict[Any, str] = {}
@@ -116,9 +117,13 @@ class RayMap:
             raise StageFailedError("given up, since the run is ending", where=self.node)
 
     def _most_in_flight(self, num_cpus: float) -> int:
-        """Twice what can run at once, so that no core waits for the driver and no queue grows with the corpus."""
+        """Twice what can run at once, so that no core waits for the driver and no queue grows with the corpus.
+
+        Tasks that ask for no core all run at once: as many as there are cores.
+        """
         cores = ray.cluster_resources().get("CPU", 1)
-        return self.resources.num_workers or max(2, int(2 * cores / max(num_cpus, 0.1)))
+        queued = 1 if self.is_followed else 2
+        return self.resources.num_workers or max(2, int(queued * cores / max(num_cpus, 0.1)))
 
     def _result(self, reference: Any, name: str) -> dict[str, Any]:
         try:

@@ -65,7 +65,7 @@ def print_global_batch(facts: dict[str, Any], console: Console) -> None:
 
 
 def _training_of(config: dict[str, Any]) -> TrainingConfig:
-    known = {each.name: config[each.name] for each in fields(TrainingConfig)}
+    known = {each.name: config[each.name] for each in fields(TrainingConfig) if each.name in config}
     return TrainingConfig(**known | {"precision": Precision(known["precision"])})
 
 

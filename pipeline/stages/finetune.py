@@ -55,6 +55,7 @@ class Finetune(TrainingConfig, Stage):
 
         for name in ("tokens", "validation"):
             training_node.require_shards(context.inputs[name], node=context.node, port=name)
+        validation = context.inputs["validation"]
         weights = self._weights(context)
         tokenizer = weights.child("tokenizer")
         job = TrainingJob(
@@ -63,7 +64,7 @@ class Finetune(TrainingConfig, Stage):
             train_tokens={"tokens": context.one("tokens").folder},
             tokenizer=tokenizer,
             tokenizer_hash=Tokenizer.load(tokenizer.local()).hash,
-            validation_tokens=tuple(each.folder for each in context.inputs["validation"]),
+            validation_tokens=validation[0].folder if validation else None,
             initial_weights=weights,
             packing=None,
         )

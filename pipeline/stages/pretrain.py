@@ -20,7 +20,7 @@ from pipeline.dag.store import Manifest
 from pipeline.stages import training_node
 from pipeline.stages.sharding import below
 from pipeline.training.config import Packing, TrainingConfig
-from pipeline.training.sources import source_names
+from pipeline.training.sources import can_be_followed, source_names
 
 
 @dataclass
@@ -80,6 +80,10 @@ class Pretrain(TrainingConfig, Stage):
             vocab_size=training_node.vocabulary(inputs),
         )
 
+    def follows(self) -> frozenset[str]:
+        can = can_be_followed(self, self.packing, self.mixture, num_sources=len(self.sources))
+        return frozenset({"tokens", "validation"}) if can else frozenset()
+
     def reported_metrics(self) -> tuple[str, ...]:
         return training_node.reported_metrics(held_out=bool(self.inputs.validation))
 
@@ -91,16 +95,17 @@ class Pretrain(TrainingConfig, Stage):
             training_node.require_shards(context.inputs[name], node=context.node, port=name)
         tokenizer = Tokenizer.load(context.one("tokenizer").folder.local())
         training_node.checked_vocabulary(self.model, tokenizer.vocab_size, node=context.node)
-        initial = context.inputs["initial"]
+        validation, initial = context.inputs["validation"], context.inputs["initial"]
         job = TrainingJob(
             model=self.model,
             training=training_node.training_config(self),
             train_tokens={
-                name: each.folder for name, each in zip(self.sources, context.inputs["tokens"], strict=True)
+                name: each.following or each.folder
+                for name, each in zip(self.sources, context.inputs["tokens"], strict=True)
             },
             tokenizer=context.one("tokenizer").folder,
             tokenizer_hash=tokenizer.hash,
-            validation_tokens=tuple(each.folder for each in context.inputs["validation"]),
+            validation_tokens=validation[0].following or validation[0].folder if validation else None,
             initial_weights=initial[0].folder if initial else None,
             mixture=self.mixture,
             packing=self.packing,

@@ -1,7 +1,7 @@
 """`tokenize`: documents or examples become token ids in Arrow files, one task per shard, several per long shard."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,8 @@ from pipeline.stages.sharding import check_not_empty, renamed, shard_names, tota
 
 PART_BYTES = 16 << 20
 "Of a shard, about, that one task encodes; a shard of more than twice as much is encoded in parts."
+FOLLOWED_BYTES = 16 * PART_BYTES
+"Where another node reads along, only a shard of more is encoded in parts, since those come before all others."
 CHECKED = SampleRules(max_bytes=1 << 20)
 "On which the fast encoder is held against the reference before anything is encoded."
 ENCODER = "logs/encoder.json"
@@ -54,6 +56,10 @@ class Tokenize(Stage):
             Problem("max_example_tokens", what, "2 or more, or null", "set it to the model's max_seq_len")
         ]
 
+    def announced(self, inputs: Mapping[str, list[Input]]) -> tuple[str, ...]:
+        (given,) = inputs["documents"]
+        return tuple(renamed(name, "tokens") for name in shard_names(given))
+
     def run(self, context: StageContext) -> StageResult:
         given = context.one("documents")
         with_ = Encoding(context.one("tokenizer").folder)
@@ -66,13 +72,13 @@ class Tokenize(Stage):
         return StageResult(result.counters, {"is_fast_encoder": float(found["encoder"] == "tiktoken")})
 
     def _encode(self, context: StageContext, given: Input, with_: "Encoding") -> StageResult:
-        """The longest tasks first, so that none is left over when the others are done."""
+        """The longest tasks first, so that none is left over when the others are done.
+
+        Where another node reads along, it gets its shards in order: those of small parts such as `validation` first.
+        """
         sizes = _sizes(given)
-        long = (
-            [name for name, size in sizes.items() if size > 2 * PART_BYTES]
-            if _has_parts(given, with_)
-            else []
-        )
+        longest = FOLLOWED_BYTES if context.is_followed else 2 * PART_BYTES
+        long = [name for name, size in sizes.items() if size > longest] if _has_parts(given, with_) else []
         surveys = context.map(survey_shard, {name: (given.folder, name) for name in long}) if long else {}
         groups = {
             name: spans_of(each["bytes"], each["rows"], num_bytes=PART_BYTES)
@@ -83,20 +89,20 @@ class Tokenize(Stage):
             for name, spans_of_parts in groups.items()
             for number, spans in enumerate(spans_of_parts)
         }
-        if parts:
-            context.map(tokenize_part, parts, unit="parts")
+        joins = {
+            name: (context.scratch, name, [span[0].is_continued for span in spans], context.output, with_)
+            for name, spans in groups.items()
+        }
         whole = {
             name: (given.folder, name, context.output, with_, given.kind, self.max_example_tokens)
-            for name in sorted(sizes, key=lambda name: (-sizes[name], name))
+            for name in (_for_followers(sizes) if context.is_followed else _longest_first(sizes))
             if name not in groups
         }
-        counters = list(context.map(tokenize_shard, whole).values())
+        counters: list[dict[str, int]] = []
         if groups:
-            joins = {
-                name: (context.scratch, name, [span[0].is_continued for span in spans], context.output, with_)
-                for name, spans in groups.items()
-            }
+            context.map(tokenize_part, parts, unit="parts")
             counters += context.map(join_parts, joins).values()
+        counters += context.map(tokenize_shard, whole).values()
         return StageResult(total(counters))
 
 
@@ -218,6 +224,18 @@ def _sizes(given: Input) -> dict[str, int]:
     """Bytes of each shard of the input, by name."""
     sizes = {file.name: file.size for file in given.manifest.files}
     return {name: sizes[f"{given.part}/{name}" if given.part else name] for name in shard_names(given)}
+
+
+def _longest_first(sizes: Mapping[str, int]) -> list[str]:
+    return sorted(sizes, key=lambda name: (-sizes[name], name))
+
+
+def _for_followers(sizes: Mapping[str, int]) -> list[str]:
+    """Shards by name; those of the smallest part first, since followers open small parts, held out, as a whole."""
+    of_parts: Counter[str] = Counter()
+    for name, size in sizes.items():
+        of_parts[name.rpartition("/")[0]] += size
+    return sorted(sizes, key=lambda name: (of_parts[name.rpartition("/")[0]], name))
 
 
 def _has_parts(given: Input, with_: Encoding) -> bool:

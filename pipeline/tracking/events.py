@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from pipeline.dag.events import Event, NodeFailed, NodeFinished, NodeMetrics, NodeStarted
+from pipeline.tracking.sink import KEY_TAG
 from pipeline.tracking.tracker import Status, Tracker
 
 
@@ -34,6 +35,7 @@ def record(tracker: Tracker, event: Event, *, below: str = "") -> None:
                 digest=event.digest,
                 note=_note(event),
                 pages=event.pages,
+                tags={KEY_TAG: event.key} | event.tags,
             )
         case NodeFailed():
             status: Status = "KILLED" if event.interrupted else "FAILED"

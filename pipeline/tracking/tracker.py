@@ -82,6 +82,7 @@ class Tracker:
         artifact_url: str,
         note: str,
         digest: str = "",
+        tags: dict[str, str] | None = None,
         pages: dict[str, str] | None = None,
     ) -> None:
         """End a node's run. The artifact stays where it is: MLflow keeps its address and digest.
@@ -91,7 +92,7 @@ class Tracker:
         reference = _given({"url": artifact_url, "digest": digest})
         files = {"artifact.json": json.dumps(reference, indent=2)} if artifact_url else {}
         files |= pages or {}
-        tags = {f"headrace.artifact.{name}": value for name, value in reference.items()}
+        tags = (tags or {}) | {f"headrace.artifact.{name}": value for name, value in reference.items()}
         tags |= _given({"mlflow.note.content": note})
         self._record("finish_node", node=node, status=status, metrics=metrics, tags=tags, files=files)
 

@@ -69,6 +69,9 @@ class TrainingConfig:
     "Of the initial weights and of the order of the data; >= 0."
     precision: Precision = Precision.bf16
     "bf16, or fp32 (slower, for small models and comparisons)."
+    shuffle_window: int = 0
+    """Sequences that are shuffled among each other, window after window through each source; 0: all of a source. With a
+    window a pretraining may begin on the first tokens while the others are still being made; >= 0."""
     mask_documents: bool = False
     "Whether attention stops at the ends of documents inside a packed sequence."
     eval_every_steps: int = 0
@@ -115,6 +118,7 @@ class TrainingConfig:
             ("eps", self.eps > 0, "> 0"),
             ("max_grad_norm", self.max_grad_norm >= 0, ">= 0; 0 means never clipped"),
             ("seed", self.seed >= 0, ">= 0"),
+            ("shuffle_window", self.shuffle_window >= 0, ">= 0; 0 means all"),
             ("eval_every_steps", self.eval_every_steps >= 0, ">= 0; 0 means at the end only"),
             ("eval_max_sequences", self.eval_max_sequences >= 1, ">= 1"),
         ]

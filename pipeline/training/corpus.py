@@ -6,7 +6,7 @@ from typing import Any
 from data.shards import TokenShards
 from pipeline.training.evaluator import HeldOut, hold_out
 from pipeline.training.job import TrainingJob
-from pipeline.training.sources import Learned, build_pool, open_shards, open_sources
+from pipeline.training.sources import Learned, Tell, build_pool, open_shards, open_sources
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Corpus:
     held_out: HeldOut | None
 
 
-def open_corpus(job: TrainingJob) -> Corpus:
+def open_corpus(job: TrainingJob, tell: Tell) -> Corpus:
     """Raises `DataError` as `open_sources` does."""
     learned = open_sources(
         job.train_tokens,
@@ -23,14 +23,15 @@ def open_corpus(job: TrainingJob) -> Corpus:
         packing=job.packing,
         mixture=job.mixture,
         tokenizer_hash=job.tokenizer_hash,
+        tell=tell,
     )
-    return Corpus(learned, _held_out(job))
+    return Corpus(learned, _held_out(job, tell))
 
 
-def _held_out(job: TrainingJob) -> HeldOut | None:
-    if not job.validation_tokens:
+def _held_out(job: TrainingJob, tell: Tell) -> HeldOut | None:
+    if job.validation_tokens is None:
         return None
-    shards = open_shards(job.validation_tokens, job.tokenizer_hash)
+    shards = open_shards(job.validation_tokens, job.tokenizer_hash, tell)
     return hold_out(
         build_pool(shards, job.training, job.packing),
         max_sequences=job.training.eval_max_sequences,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from data.mixture import MixtureRules
 from model.config import ModelConfig
 from pipeline.dag.folder import Folder
+from pipeline.dag.following import Following
 from pipeline.training.config import Packing, TrainingConfig
 
 
@@ -15,14 +16,14 @@ class TrainingJob:
     model: ModelConfig
     "Its vocab_size may be None: the tokenizer's is taken."
     training: TrainingConfig
-    train_tokens: dict[str, Folder]
-    "Source to its folder of tokens-*.arrow shards."
+    train_tokens: dict[str, Folder | Following]
+    "Source to its folder of tokens-*.arrow shards, or to those that are still being written."
     tokenizer: Folder
     "Its files are copied into the artifact."
     tokenizer_hash: str
     "What the token shards must have been made with."
-    validation_tokens: tuple[Folder, ...] = ()
-    "Held-out shards; empty: nothing is evaluated."
+    validation_tokens: Folder | Following | None = None
+    "Held-out shards; None: nothing is evaluated."
     initial_weights: Folder | None = None
     "A weights artifact to begin from; None: initialised from the seed."
     packing: Packing | None = Packing.concatenate

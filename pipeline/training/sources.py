@@ -1,16 +1,23 @@
 """What a training learns from: the shards of its sources as batches. No torch, so that a look costs nothing."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from data.batches import SequencePool, TrainingBatches
 from data.example_rows import ExampleSequences
 from data.fitted import Fit, FittedSequences
+from data.followed import FollowedSequences, open_followed
 from data.mixture import Mixture, MixtureRules, plan_counts
 from data.packed import Boundaries, PackedSequences
 from data.shards import TokenShards
 from pipeline.dag.folder import Folder
+from pipeline.dag.following import Following
 from pipeline.training.config import Packing, TrainingConfig
+
+Tell = Callable[[str], None]
+"Told what is waited for."
 
 
 @dataclass(frozen=True)
@@ -18,11 +25,40 @@ class Learned:
     """The batches of a run, and what it takes from each source of a mixture."""
 
     batches: TrainingBatches
+    seq_len: int
     vocab_size: int
-    counters: dict[str, int] = field(default_factory=dict)
-    "Tokens of the whole run, as tokens/<source>; they add up to all that it trains on."
-    metrics: dict[str, float] = field(default_factory=dict)
-    "How often the run sees a source, as epochs/<source>; how full sequences are, as packing/fill."
+    counts: dict[str, int]
+    "Source of a mixture to the sequences that the whole run takes from it."
+
+    def counters(self) -> dict[str, int]:
+        """Tokens of the whole run, as tokens/<source>; they add up to all that it trains on."""
+        return {f"tokens/{name}": count * self.seq_len for name, count in self.counts.items()}
+
+    def metrics(self) -> dict[str, float]:
+        """How often the run sees a source, as epochs/<source>; how full sequences are, as packing/fill.
+
+        Waits until all sequences are there.
+        """
+        pools = self.batches.pools
+        for pool in pools:
+            pool.reach(sys.maxsize)
+        sizes = zip(self.counts.items(), pools, strict=False)  # a single source has no count
+        epochs = {f"epochs/{name}": count / pool.num_sequences for (name, count), pool in sizes}
+        return epochs | _fill(pools)
+
+
+@dataclass(frozen=True)
+class _Feed:
+    """What a node follows, as `data` asks for it."""
+
+    following: Following
+    tell: Tell
+
+    def __len__(self) -> int:
+        return len(self.following)
+
+    def wait(self, number: int) -> Path:
+        return self.following.wait(number, self.tell)
 
 
 def source_names(references: Sequence[str]) -> list[str]:
@@ -32,36 +68,43 @@ def source_names(references: Sequence[str]) -> list[str]:
 
 
 def open_sources(
-    folders: Mapping[str, Folder],
+    tokens: Mapping[str, Folder | Following],
     training: TrainingConfig,
     *,
     packing: Packing | None,
     mixture: MixtureRules,
     tokenizer_hash: str | None = None,
+    tell: Tell = lambda _text: None,
 ) -> Learned:
     """Raises `DataError` where the tokens are not the tokenizer's, do not fill a sequence, or do not last."""
-    sources = {name: open_shards((folder,), tokenizer_hash) for name, folder in folders.items()}
-    first, *others = sources.values()
+    pools = {name: _open_pool(each, training, packing, tokenizer_hash, tell) for name, each in tokens.items()}
+    first, *others = (pool.shards for pool in pools.values())
     for each in others:
         first.format.require(each.format, path=each.paths[0], first=first.paths[0])
-    vocab_size = first.format.vocab_size
-    per_step, seed = training.sequences_per_step, training.seed
-    pools = {name: build_pool(shards, training, packing) for name, shards in sources.items()}
-    fill = _fill(list(pools.values()))
-    if len(pools) == 1:
-        batches = TrainingBatches(list(pools.values()), sequences_per_step=per_step, seed=seed)
-        return Learned(batches, vocab_size, metrics=fill)
-    sizes = {name: pool.num_sequences for name, pool in pools.items()}
-    counts = plan_counts(mixture, sizes, num_draws=training.num_steps * per_step)
-    mixed = TrainingBatches(
+    counts: dict[str, int] = {}
+    if len(pools) > 1:
+        sizes = {name: pool.num_sequences for name, pool in pools.items()}
+        counts = plan_counts(mixture, sizes, num_draws=training.num_steps * training.sequences_per_step)
+    batches = TrainingBatches(
         list(pools.values()),
-        sequences_per_step=per_step,
-        seed=seed,
-        mixture=Mixture(list(counts.values()), seed=seed),
+        sequences_per_step=training.sequences_per_step,
+        seed=training.seed,
+        window=training.shuffle_window,
+        mixture=Mixture(list(counts.values()), seed=training.seed) if counts else None,
     )
-    tokens = {f"tokens/{name}": count * training.seq_len for name, count in counts.items()}
-    epochs = {f"epochs/{name}": count / sizes[name] for name, count in counts.items()}
-    return Learned(mixed, vocab_size, tokens, epochs | fill)
+    return Learned(batches, training.seq_len, first.format.vocab_size, counts)
+
+
+def can_be_followed(
+    training: TrainingConfig, packing: Packing, mixture: MixtureRules, *, num_sources: int
+) -> bool:
+    """Whether the first batches can be known before the last token is.
+
+    The order must be shuffled in windows, sequences must be cut out of the tokens as they come, and the shares of
+    several sources must not depend on how large these are.
+    """
+    are_shares_known = num_sources == 1 or (bool(mixture.weights) and not mixture.max_epochs)
+    return training.shuffle_window > 0 and packing is Packing.concatenate and are_shares_known
 
 
 def _fill(pools: Sequence[SequencePool]) -> dict[str, float]:
@@ -71,10 +114,36 @@ def _fill(pools: Sequence[SequencePool]) -> dict[str, float]:
     return {"packing/fill": sum(pool.fill * pool.num_sequences for pool in fitted) / total} if fitted else {}
 
 
-def open_shards(folders: Sequence[Folder], tokenizer_hash: str | None) -> TokenShards:
-    """All shards of the folders as one, in their order."""
-    paths = [path for folder in folders for path in sorted(folder.local().rglob("tokens-*.arrow"))]
+def open_shards(
+    tokens: Folder | Following, tokenizer_hash: str | None, tell: Tell = lambda _text: None
+) -> TokenShards:
+    """All shards as one, in their order; waits for those that are still being written."""
+    if isinstance(tokens, Following):
+        return open_followed(_Feed(tokens, tell), len(tokens), tokenizer_hash=tokenizer_hash)
+    paths = sorted(tokens.local().rglob("tokens-*.arrow"))
     return TokenShards(paths, tokenizer_hash=tokenizer_hash)
+
+
+def _open_pool(
+    tokens: Folder | Following,
+    training: TrainingConfig,
+    packing: Packing | None,
+    tokenizer_hash: str | None,
+    tell: Tell,
+) -> SequencePool:
+    if isinstance(tokens, Following):
+        assert packing is Packing.concatenate, f"{packing} asks for all tokens first"
+        return FollowedSequences(
+            _Feed(tokens, tell),
+            seq_len=training.seq_len,
+            boundaries=_boundaries(training),
+            tokenizer_hash=tokenizer_hash,
+        )
+    return build_pool(open_shards(tokens, tokenizer_hash), training, packing)
+
+
+def _boundaries(training: TrainingConfig) -> Boundaries:
+    return Boundaries.mask if training.mask_documents else Boundaries.ignore
 
 
 def build_pool(shards: TokenShards, training: TrainingConfig, packing: Packing | None) -> SequencePool:
@@ -83,7 +152,7 @@ def build_pool(shards: TokenShards, training: TrainingConfig, packing: Packing |
     if packing is None:
         # padding has no target and is attended to by nothing that has one
         return ExampleSequences(shards, seq_len=seq_len, pad_id=shards.format.eos_id)
-    boundaries = Boundaries.mask if training.mask_documents else Boundaries.ignore
+    boundaries = _boundaries(training)
     if packing is Packing.concatenate:
         return PackedSequences(shards, seq_len=seq_len, boundaries=boundaries)
     fit = Fit.best if packing is Packing.best_fit else Fit.one

@@ -45,7 +45,7 @@ def work(order: Order) -> TrainingResult:
     """Train from the newest whole checkpoint, or from the beginning, to the artifact; all ranks together."""
     ranks = current_ranks()
     training = order.job.training
-    corpus = open_corpus(order.job)
+    corpus = open_corpus(order.job, lambda text: _tell(order.channel, ranks, text))
     engine = build_engine(order, corpus.learned.vocab_size, ranks)
     recorder = build_recorder(order, engine, corpus.learned.vocab_size, ranks)
     first_step = resume(order, engine, recorder, ranks)
@@ -69,7 +69,13 @@ def work(order: Order) -> TrainingResult:
         write_artifact(order.job, model, scratch=order.scratch, output=order.output, recorder=recorder)
     ranks.wait()
     counters = {"steps": last, "tokens": training.num_tokens, "parameters": num_parameters(model)}
-    return TrainingResult(counters | corpus.learned.counters, recorder.newest() | corpus.learned.metrics)
+    return TrainingResult(counters | corpus.learned.counters(), recorder.newest() | corpus.learned.metrics())
+
+
+def _tell(channel: Channel, ranks: Ranks, text: str) -> None:
+    """A line for the user, once for all ranks."""
+    if ranks.is_first:
+        channel.send({"kind": "note", "text": text})
 
 
 def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from data.batches import TrainingBatches
 from data.errors import DataError
+from data.followed import FollowedSequences
 from data.mixture import Mixture
 from data.order import items_at
-from data.packed import Boundaries, FollowedSequences, PackedSequences
+from data.packed import Boundaries, PackedSequences
 from data.shards import TokenShards
 
 
@@ -76,7 +77,7 @@ def test_no_more_shards_are_asked_for_than_a_step_needs(shards):
 
 def test_a_followed_source_can_be_asked_for_the_whole(shards):
     followed = FollowedSequences(Shelf(shards), seq_len=6)
-    followed.reach_all()
+    followed.reach(1 << 40)
     assert followed.num_sequences == PackedSequences(shards, seq_len=6).num_sequences
     assert followed.shards.num_bytes == shards.num_bytes
     assert np.array_equal(followed.shards.row_starts, shards.row_starts)

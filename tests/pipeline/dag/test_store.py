@@ -1,61 +1,8 @@
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
-
-import boto3
 import pytest
 
 from pipeline.dag.folder import open_folder
 from pipeline.dag.store import Manifest, ManifestFile, Store
 from pipeline.errors import ConfigError, InputDataError
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint(tmp_path_factory):
-    """A real S3 server (moto's, in its own process) on a free port of the loopback."""
-    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
-    server = subprocess.Popen(
-        [sys.executable, "-c", "from moto.server import main; main(['-H', '127.0.0.1', '-p', '0'])"],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    port = _port_in(Path(log.name))
-    environment = {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    os.environ.update(environment)
-    boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}").create_bucket(Bucket="store")
-    yield f"127.0.0.1:{port}"
-    os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
-    for name in environment:
-        os.environ.pop(name)
-
-
-def _port_in(log: Path) -> int:
-    for _ in range(300):
-        found = [line for line in log.read_text().splitlines() if "Running on http://127.0.0.1:" in line]
-        if found:
-            return int(found[0].rpartition(":")[2])
-        time.sleep(0.1)
-    raise RuntimeError(log.read_text())
-
-
-@pytest.fixture(params=["local", "s3"])
-def store(request, tmp_path, monkeypatch):
-    if request.param == "local":
-        return Store(str(tmp_path / "store"))
-    endpoint = request.getfixturevalue("s3_endpoint")
-    monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "cache"))
-    prefix = f"{tmp_path.parent.name}-{tmp_path.name}".lower()
-    return Store(f"s3://store/{prefix}?scheme=http&endpoint_override={endpoint}&region=us-east-1")
 
 
 def manifest_of(store, key="k" * 32):

@@ -9,7 +9,7 @@ from data.tokenizer_training import TokenizerKind, TokenizerRules, train_tokeniz
 from pipeline.dag.folder import open_folder
 from pipeline.dag.stage import Input
 from pipeline.dag.store import Manifest, ManifestFile
-from pipeline.stages.tokenize import ENCODER, Tokenize
+from pipeline.stages.tokenize import ENCODER, Tokenize, tokenize_shard
 
 LINE = "The water turns the wheel, and 1234 wheels turn; \u4e2d\u6587\u3002\u6c34\u8f66\uff0c caf\u00e9.\n"
 TEXTS = [
@@ -88,3 +88,39 @@ def test_an_encoder_that_disagrees_is_found_on_the_corpus_and_said(run, tokenize
     assert "gives other ids for" in (found / ENCODER).read_text()
     names = "tokens-00000.arrow"
     assert (found / names).read_bytes() == (expected / names).read_bytes()
+
+
+def test_followers_get_small_parts_first_and_shards_in_order(tmp_path, in_process, tokenizer):
+    """What is announced is written, and in the order in which a training asks for it."""
+    tokenizer.save(tmp_path / "tokenizer")
+    sizes = {"train/documents-00000": 3, "train/documents-00001": 9, "validation/documents-00000": 2}
+    files = []
+    for name, num_lines in sizes.items():
+        path = tmp_path / f"{name}.arrow"
+        path.parent.mkdir(exist_ok=True)
+        with DocumentWriter(path) as writer:
+            writer.write(Document(name, LINE * num_lines, name))
+        files.append(ManifestFile(f"{name}.arrow", path.stat().st_size, ""))
+    given = Manifest("d", "k", "documents", "d", {}, {}, files)
+    inputs = {
+        "documents": [Input("d", "", "documents", open_folder(str(tmp_path)), given)],
+        "tokenizer": [Input("t", "", "tokenizer", open_folder(str(tmp_path / "tokenizer")), given)],
+    }
+    order = []
+
+    def map_in_order(function, items, **_):
+        order.extend(items if function is tokenize_shard else ())
+        return {name: function(*item) for name, item in items.items()}
+
+    folders = [open_folder(str(tmp_path / each)) for each in ("output", "scratch")]
+    context = in_process(
+        inputs=inputs, output=folders[0], scratch=folders[1], map=map_in_order, is_followed=True
+    )
+    Tokenize().run(context)
+    assert [name.removesuffix(".arrow") for name in order] == [
+        "validation/documents-00000",
+        "train/documents-00000",
+        "train/documents-00001",
+    ]
+    written = [entry.name for entry in folders[0].files(".arrow")]
+    assert sorted(Tokenize().announced(inputs)) == written

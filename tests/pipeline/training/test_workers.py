@@ -1,13 +1,10 @@
 """Training under a real Ray: ranks killed at any moment, failures told by their cause, no noise."""
 
-import dataclasses
 import os
 import random
 import signal
-import threading
 import time
 
-import psutil
 import pytest
 
 from pipeline.dag.folder import open_folder
@@ -19,79 +16,6 @@ from pipeline.training.workers import launch
 slow = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def ray_cluster():
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield ray
-    ray.shutdown()
-
-
-@dataclasses.dataclass
-class Launcher:
-    """Launches jobs from a thread, as a runner does."""
-
-    ray: object
-    root: object
-
-    def __post_init__(self):
-        from pipeline.dag.tasks import MailboxChannel, new_mailbox
-
-        self.mailbox = new_mailbox()
-        self.channel = MailboxChannel(self.mailbox, "node")
-
-    def start(self, job, name, **resources):
-        outcome = {}
-
-        def target():
-            try:
-                outcome["result"] = launch(
-                    job,
-                    resources=Resources(**resources),
-                    channel=self.channel,
-                    scratch=open_folder(str(self.root / name / "scratch")),
-                    output=open_folder(str(self.root / name / "output")),
-                )
-            except HeadraceError as error:
-                outcome["error"] = error
-
-        thread = threading.Thread(target=target)
-        thread.start()
-        return thread, outcome
-
-    def run(self, job, name, **resources):
-        thread, outcome = self.start(job, name, **resources)
-        thread.join(timeout=300)
-        assert not thread.is_alive(), "training has not ended"
-        if "error" in outcome:
-            raise outcome["error"]
-        return outcome["result"]
-
-    def notes(self):
-        events = self.ray.get(self.mailbox.drain.remote())
-        return [event["text"] for _, event in events if event["kind"] == "note"]
-
-    def wait_for_checkpoint(self, name):
-        deadline = time.monotonic() + 120
-        while not list((self.root / name).glob("scratch/step-*/manifest.json")):
-            assert time.monotonic() < deadline, "no checkpoint came"
-            time.sleep(0.02)
-
-    def weights(self, name):
-        return (self.root / name / "output/model.safetensors").read_bytes()
-
-
-@pytest.fixture
-def launcher(ray_cluster, tmp_path):
-    return Launcher(ray_cluster, tmp_path)
-
-
-def rank_processes():
-    here = psutil.Process()
-    return [p for p in here.children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline()[:1] or [""])]
-
-
 @slow
 def test_a_killed_rank_comes_back_and_the_bytes_are_the_same(launcher, make_job):
     job = make_job(num_steps=400, eval_every_steps=100)
@@ -100,7 +24,7 @@ def test_a_killed_rank_comes_back_and_the_bytes_are_the_same(launcher, make_job)
     thread, outcome = launcher.start(job, "killed", **resources)
     launcher.wait_for_checkpoint("killed")
     time.sleep(random.random())
-    victims = rank_processes()
+    victims = launcher.rank_processes()
     assert len(victims) == 2
     os.kill(random.choice(victims).pid, signal.SIGKILL)
     thread.join(timeout=300)
@@ -136,7 +60,7 @@ def test_a_rank_that_is_always_lost_ends_the_run_in_words(launcher, make_job):
         make_job(num_steps=5000), "lost", num_workers=1, max_failures=0, checkpoint_every_steps=5
     )
     launcher.wait_for_checkpoint("lost")
-    for process in rank_processes():
+    for process in launcher.rank_processes():
         os.kill(process.pid, signal.SIGKILL)
     thread.join(timeout=120)
     assert "rank 0 was lost" in outcome["error"].what
