@@ -42,6 +42,13 @@ class StageFailedError(HeadraceError):
     """A stage failed while it ran."""
 
 
+class WorkerLostError(StageFailedError):
+    """The processes that worked on an item ended one after the other: for lack of memory, or by a crash."""
+
+    item = ""
+    "The item's name in the map."
+
+
 def _rebuild(kind: type[HeadraceError], what: str, where: str, allowed: str, do: str) -> HeadraceError:
     return kind(what, where=where, allowed=allowed, do=do)
 

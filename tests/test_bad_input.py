@@ -48,6 +48,7 @@ def corpora(tmp_path_factory):
         "type": ("a.jsonl", b'{"text": 7}\n'),
         "empty": ("a.txt", b""),
         "parquet": ("a.parquet", b"PAR1 but no more"),
+        "bomb": ("a.txt.gz", gzip.compress(b" " * 30_000_000)),
     }
     for name, (file, content) in contents.items():
         (root / name).mkdir()
@@ -76,6 +77,7 @@ def outcome(corpora, tmp_path_factory):
         ("type", ["wrong_type", "int"]),
         ("empty", ["the corpus is empty"]),
         ("parquet", ["corrupt_parquet", "a.parquet"]),
+        ("bomb", ["inflates", "more than 1000 times", "rules.max_inflation", "a.txt.gz"]),
     ],
 )
 def test_bad_files_fail_their_node_with_file_row_and_the_parsers_words(outcome, name, words):

@@ -50,7 +50,7 @@ def walk(
         for entry in entries:
             if not _is_folder(entry):
                 if _is_file(entry):
-                    yield _source_file(root, inner + entry.name, entry.stat().st_size)
+                    yield _source_file(root, inner + entry.name, _size_of(entry))
             elif not is_deepest and entry.name not in skip:
                 folders.append((f"{inner}{entry.name}/", _real(entry, real)))
         waiting += reversed(folders)
@@ -83,10 +83,18 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:
+    """Also a link that leads nowhere: left out, what it stands for would be lost without a word."""
     try:
-        return entry.is_file()
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))  # noqa: PTH110
+    except OSError:  # a link to itself
+        return True
+
+
+def _size_of(entry: "os.DirEntry[str]") -> int:
+    try:
+        return entry.stat().st_size
     except OSError:
-        return False
+        return 0
 
 
 def _real(entry: "os.DirEntry[str]", parent: str) -> str:

@@ -123,10 +123,15 @@ class TokenMeasures(Measures):
         return int(self.pieces.is_word.sum())
 
     def mean_word_length(self) -> float:
-        """Not a number, which no threshold refuses, where no word is of a script with spaces."""
+        """Of words of scripts with spaces; not a number, which no threshold refuses, where these are the fewer.
+
+        A number or an address in a Chinese text says nothing of its words.
+        """
         spaced = self.pieces.is_word & ~self.pieces.is_unspaced
-        num_words = int(spaced.sum())
-        return int(self.pieces.lengths[spaced].sum()) / num_words if num_words else float("nan")
+        num_spaced = int(spaced.sum())
+        if not num_spaced or 2 * num_spaced < self.num_words():
+            return float("nan")
+        return int(self.pieces.lengths[spaced].sum()) / num_spaced
 
     def per_word(self, *signs: str) -> float:
         return ratio(sum(map(self.text.count, signs)), len(self.pieces.numbers))

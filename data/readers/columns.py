@@ -12,6 +12,9 @@ ROWS_AT_ONCE = 256
 BROKEN = (pa.ArrowException, OSError, EOFError, MemoryError)
 "What a damaged file raises; the last where it claims to have more bytes than a machine."
 
+NO_VALUE = (ValueError, ArithmeticError)
+"What a value raises that Python cannot hold."
+
 
 def check_names(schema: pa.Schema) -> None:
     """Raise `ArrowInvalid` where the name of a column is no text, as in a damaged file."""
@@ -47,7 +50,7 @@ def _slice_documents(
         columns = [column.to_pylist() for column in batch.columns]
         places = zip(*columns, strict=True) if columns else [()] * batch.num_rows
         rows = (dict(zip(names, values, strict=True)) for values in places)
-    except (ValueError, OverflowError):  # some value is none: row by row
+    except NO_VALUE:  # some value is none: row by row
         rows = (_fields(batch, place) for place in range(batch.num_rows))
     for place, fields in enumerate(rows):
         yield _outcome(fields, name, first + place, rules)
@@ -66,10 +69,10 @@ def _outcome(
 
 
 def _fields(batch: pa.RecordBatch, place: int) -> dict[str, Any] | Exception:
-    """A row's values, or why they have none in Python: no UTF-8, a date beyond its calendar."""
+    """A row's values, or why they have none in Python: no UTF-8, a date beyond its calendar, a decimal that is none."""
     try:
         return {
             column: values[place].as_py() for column, values in zip(batch.schema.names, batch, strict=True)
         }
-    except (ValueError, OverflowError) as error:
+    except NO_VALUE as error:
         return error

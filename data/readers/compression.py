@@ -34,8 +34,18 @@ def inflated(stream: BinaryIO, compression: Compression, *, rules: ReadRules) ->
     num_bytes = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     most = max(FREE_BYTES, rules.max_inflation * num_bytes)
-    raw = _Inflated(_OPENERS[compression](stream), compression, most, rules.max_inflation)
+    source = _OPENERS[compression](stream) if num_bytes else _NoBytes()
+    raw = _Inflated(source, compression, most, rules.max_inflation)
     return io.BufferedReader(raw, BUFFER_BYTES)
+
+
+def inflation(unpacked: int, num_bytes: int, rules: ReadRules, *, unit: str) -> str:
+    """Why a unit of a file of `num_bytes` is too much to unpack, or nothing."""
+    if unpacked <= max(FREE_BYTES, rules.max_inflation * num_bytes):
+        return ""
+    return (
+        f"a {unit} inflates to more than {rules.max_inflation} times the file's bytes (rules.max_inflation)"
+    )
 
 
 class _Inflated(io.RawIOBase):
@@ -61,6 +71,13 @@ class _Inflated(io.RawIOBase):
             raise DamagedError(Reason.INFLATES, f"the file inflates to {limit}")
         buffer[: len(content)] = content
         return len(content)
+
+
+class _NoBytes:
+    """What is left of an archive whose writer failed at once: even one of nothing has a header."""
+
+    def read(self, _size: int) -> bytes:
+        raise EOFError("the file has no bytes")
 
 
 class _Decompressor(Protocol):

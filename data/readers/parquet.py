@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from data.documents import Document
 from data.readers.columns import BROKEN, ROWS_AT_ONCE, batch_documents, check_names, wanted_columns
-from data.readers.compression import FREE_BYTES
+from data.readers.compression import inflation
 from data.readers.extent import Extent
 from data.reading import ReadRules, Reason, Unreadable
 
@@ -40,6 +40,10 @@ def open_parquet(stream: BinaryIO) -> pq.ParquetFile:
     except UnicodeDecodeError as error:
         raise pa.ArrowInvalid(f"the name of a column is no UTF-8: {error}") from error
     check_names(file.schema_arrow)
+    facts = file.metadata
+    num_rows = sum(facts.row_group(group).num_rows for group in range(facts.num_row_groups))
+    if num_rows != facts.num_rows:
+        raise pa.ArrowInvalid(f"the footer counts {facts.num_rows} rows, and {num_rows} in its row groups")
     return file
 
 
@@ -49,7 +53,9 @@ def _read_group(
     """At least as many outcomes as the footer counts rows."""
     row, end = first, first + file.metadata.row_group(group).num_rows
     reason, detail = Reason.CORRUPT_PARQUET, "fewer rows than the footer says"
-    if inflates := _inflation(file.metadata.row_group(group), num_bytes, rules):
+    # the row group's own bytes: a damaged footer ends the process where those of a column are asked for
+    unpacked = file.metadata.row_group(group).total_byte_size
+    if inflates := inflation(unpacked, num_bytes, rules, unit="row group"):
         reason, detail = Reason.INFLATES, inflates
     else:
         columns = wanted_columns(file.schema_arrow, rules)
@@ -61,16 +67,6 @@ def _read_group(
             detail = str(error)
     if row < end:
         yield Unreadable(name, row, reason, detail, num_rows=end - row)
-
-
-def _inflation(facts: pq.RowGroupMetaData, num_bytes: int, rules: ReadRules) -> str:
-    """Why a row group is too much to unpack, or nothing.
-
-    Held against the bytes of the whole file: a damaged footer ends the process where those of a column are asked for.
-    """
-    if facts.total_byte_size <= max(FREE_BYTES, rules.max_inflation * num_bytes):
-        return ""
-    return f"a row group inflates to more than {rules.max_inflation} times the file's bytes (rules.max_inflation)"
 
 
 def _rows_at_once(file: pq.ParquetFile, group: int) -> int:

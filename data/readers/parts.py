@@ -6,6 +6,7 @@ what other tools call it, and what a corpus keeps when it is compressed. Countin
 memory's speed, and Parquet and Arrow carry the counts.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,11 +17,19 @@ import pyarrow as pa
 from data.documents import Document
 from data.files import SourceFile
 from data.readers import kind_of, read_file
-from data.readers.arrow import check_stream_end, is_arrow_file, num_rows_of
+from data.readers.arrow import (
+    check_stream_end,
+    is_arrow_file,
+    num_rows_of,
+    read_file_batches,
+    unpacked_bytes_of,
+)
 from data.readers.columns import BROKEN, check_names
+from data.readers.compression import inflation
 from data.readers.extent import WHOLE, Extent
 from data.readers.lines import count_lines
 from data.readers.parquet import open_parquet
+from data.readers.unpacking import is_little_endian
 from data.reading import ReadRules, TextFormat, Unreadable
 
 LINES = (TextFormat.jsonl, TextFormat.lines)
@@ -65,7 +74,7 @@ def read_piece(piece: Piece, *, rules: ReadRules) -> Iterator[Document | Unreada
     return read_file(file, rules=rules, extent=extent)
 
 
-def file_of(piece: Piece) -> SourceFile:
+def file_of(piece: Piece | Span) -> SourceFile:
     return piece if isinstance(piece, SourceFile) else piece.file
 
 
@@ -98,7 +107,9 @@ def survey(span: Span, *, rules: ReadRules, part_bytes: int) -> list[Count]:
                 begins = [*range(span.begin, span.end, part_bytes), span.end]
                 return [(b, e, count_lines(stream, b, e), e - b) for b, e in pairwise(begins)]
             units = (
-                _row_groups(stream, span.num_bytes) if text_format is TextFormat.parquet else _batches(stream)
+                _row_groups(stream, span.num_bytes)
+                if text_format is TextFormat.parquet
+                else _batches(stream, rules)
             )
             return _gathered(list(units), part_bytes)
     except BROKEN:  # said in words by whoever reads it whole
@@ -162,28 +173,36 @@ def _row_groups(stream: Any, num_bytes: int) -> Iterator[Count]:
         yield place, place + 1, group.num_rows, num_bytes * group.total_byte_size // unpacked
 
 
-def _batches(stream: Any) -> Iterator[Count]:
-    return _batches_of_file(stream) if is_arrow_file(stream) else _batches_of_stream(stream)
+def _batches(stream: Any, rules: ReadRules) -> Iterator[Count]:
+    return _batches_of_file(stream, rules) if is_arrow_file(stream) else _batches_of_stream(stream, rules)
 
 
-def _batches_of_file(stream: Any) -> Iterator[Count]:
-    """One unit per record batch; a broken one counts as the one row that its reader makes of it."""
-    reader = pa.ipc.open_file(stream)
-    check_names(reader.schema)
-    for place in range(reader.num_record_batches):
-        try:
-            batch = reader.get_batch(place)
-        except BROKEN:
+def _batches_of_file(stream: Any, rules: ReadRules) -> Iterator[Count]:
+    """One unit per record batch; a broken one counts as the one row that its reader makes of it.
+
+    Its bytes are those of its buffers: `nbytes` follows offsets, and where one is wrong the process ends.
+    """
+    for place, batch in enumerate(read_file_batches(stream, WHOLE, rules)):
+        if isinstance(batch, Exception):
             yield place, place + 1, 1, 0
         else:
-            yield place, place + 1, num_rows_of(batch), batch.nbytes
+            yield place, place + 1, num_rows_of(batch), batch.get_total_buffer_size()
 
 
-def _batches_of_stream(stream: Any) -> Iterator[Count]:
-    """One unit per record batch, in bytes; none at all where batches need what stands before them (dictionaries)."""
+def _batches_of_stream(stream: Any, rules: ReadRules) -> Iterator[Count]:
+    """One unit per record batch, in bytes.
+
+    None where a batch inflates too far or cannot be read by itself, as it needs dictionaries or has its bytes swapped.
+    """
+    num_bytes = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
     source = pa.PythonFile(stream, "r")
+    first = pa.ipc.read_message(source)
+    source.seek(0)
     schema = pa.ipc.read_schema(source)
     check_names(schema)
+    if not is_little_endian(first.metadata.to_pybytes()):
+        return iter(())
     units: list[Count] = []
     begin = 0
     while True:
@@ -192,7 +211,9 @@ def _batches_of_stream(stream: Any) -> Iterator[Count]:
         except EOFError:
             check_stream_end(stream, begin)
             return iter(units)
-        if message.type != "record batch":
+        if message.type != "record batch" or inflation(
+            unpacked_bytes_of(message) or 0, num_bytes, rules, unit="record batch"
+        ):
             return iter(())
         end = source.tell()
         units.append((begin, end, num_rows_of(pa.ipc.read_record_batch(message, schema)), end - begin))

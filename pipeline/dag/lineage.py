@@ -31,9 +31,9 @@ def gather_inputs(
 
 
 def input_tags(context: StageContext) -> dict[str, str]:
-    """Tags that name the bytes a node was built from: `headrace.input.<port>.<node>` to a digest."""
+    """Tags that name the bytes a node was built from: `headrace.input.<port>.<node>[/<part>]` to a digest."""
     return {
-        f"headrace.input.{name}.{each.node}": each.manifest.part_digest(each.part)
+        f"headrace.input.{name}.{each.reference}": each.manifest.part_digest(each.part)
         for name, inputs in context.inputs.items()
         for each in inputs
         if each.following is None

@@ -13,7 +13,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
-from pipeline.errors import StageFailedError
+from pipeline.errors import StageFailedError, WorkerLostError
 
 WAIT_SECONDS = 0.25
 END_SECONDS = 10.0
@@ -133,12 +133,14 @@ class RayMap:
             cause.add_note(f"in {self.node}, item {name}")
             raise cause from error
         except RayError as error:
-            raise StageFailedError(
+            lost = WorkerLostError(
                 f"the worker was lost {_retries(self.resources) + 1} times: {_first_line(error)}",
                 where=f"{self.node}, item {name}",
                 allowed="workers that live as long as their task",
                 do="look for lack of memory or a crash in the log; the same command continues where this one stopped",
-            ) from error
+            )
+            lost.item = name
+            raise lost from error
         return result
 
     def _tell(self, done: int, total: int, unit: str) -> None:

@@ -51,7 +51,7 @@ class Clean(Stage):
         counters = result.counters
         assert counters["documents_in"] == counters["documents"] + sum_below(counters, "dropped"), counters
         assert counters.get("lines_in", 0) == counters.get("lines", 0) + sum_below(counters, "lines_dropped")
-        check_not_empty(counters["documents"], node=context.node, knob="rules")
+        check_not_empty(counters["documents"], node=context.node, knob="rules", counters=counters)
         return result
 
 

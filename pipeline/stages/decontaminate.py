@@ -96,7 +96,7 @@ class Decontaminate(Stage):
         )
         counters = result.counters | read
         assert counters["documents_in"] == counters["documents"] + counters["dropped/contaminated"], counters
-        check_not_empty(counters["documents"], node=context.node, knob="rules")
+        check_not_empty(counters["documents"], node=context.node, knob="rules", counters=counters)
         return StageResult(counters)
 
 

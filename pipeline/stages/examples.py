@@ -52,7 +52,7 @@ class Examples(Stage):
         counters = result.counters
         refused = sum(n for name, n in counters.items() if name.startswith("refused/"))
         assert counters["candidates"] == counters["examples"] + refused, counters
-        check_not_empty(counters["examples"], node=context.node, knob="source")
+        check_not_empty(counters["examples"], node=context.node, knob="source", counters=counters)
         return result
 
 

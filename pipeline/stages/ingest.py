@@ -1,10 +1,11 @@
 """`ingest`: files from outside become documents with stable ids."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from data.documents import Document, DocumentWriter
 from data.errors import DataError
@@ -27,6 +28,7 @@ from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import ExternalFile, NoInputs, Problem, Stage, StageContext, StageResult, circumstance
 from pipeline.dag.store import Manifest
+from pipeline.errors import WorkerLostError
 from pipeline.stages.sharding import below, total
 
 HARMLESS = (Reason.EMPTY, Reason.NO_MAIN_TEXT)
@@ -102,7 +104,8 @@ class Ingest(Stage):
             name: (pieces, self.rules, context.output, context.scratch, name)
             for name, pieces in zip(names, shards, strict=True)
         }
-        results = context.map(ingest_shard, items)
+        with _naming_files(items):
+            results = context.map(ingest_shard, items)
         counters = total(result["counters"] for result in results.values())
         self._check(counters, [fault for result in results.values() for fault in result["faults"]], context)
         if self.rules.id_field is not None:
@@ -118,7 +121,8 @@ class Ingest(Stage):
             f"survey-{number:05d}": (group, self.rules, self.shard_bytes)
             for number, group in enumerate(groups)
         }
-        results = context.map(survey_spans, items, unit="surveys") if items else {}
+        with _naming_files(items):
+            results = context.map(survey_spans, items, unit="surveys") if items else {}
         counts = [each for result in results.values() for each in result["counts"]]
         return pieces_of(self.files, spans, counts)
 
@@ -144,6 +148,23 @@ class Ingest(Stage):
                 allowed="at least one document",
                 do="check the paths and the rules of reading",
             )
+
+
+@contextmanager
+def _naming_files(items: Mapping[str, tuple[Any, ...]]) -> Iterator[None]:
+    """Say which files an item read that took its worker with it: a damaged one can, in native code or by its size."""
+    try:
+        yield
+    except WorkerLostError as lost:
+        pieces = items[lost.item][0]
+        paths = list(dict.fromkeys(file_of(piece).path for piece in pieces))
+        shown = [
+            *paths[:MOST_NAMED],
+            *([f"{len(paths) - MOST_NAMED} more"] if len(paths) > MOST_NAMED else []),
+        ]
+        lost.where = f"{lost.where}, which reads {', '.join(shown)}"
+        lost.do = f"look at these files, or leave them out with `exclude`; {lost.do}"
+        raise
 
 
 def survey_spans(spans: list[Span], rules: ReadRules, part_bytes: int) -> dict[str, list[list[Count]]]:
@@ -175,6 +196,8 @@ def ingest_shard(
 
 MOST_SHARDS = 100_000
 "Five digits."
+MOST_NAMED = 10
+"Files that an error names."
 MOST_FAULTS = 100
 "Unreadable rows of a shard that are listed one by one; all are counted."
 

@@ -12,6 +12,8 @@ from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Input, Problem, StageContext, StageResult
 
 ARROW = ".arrow"
+MOST_REASONS = 5
+"That an error names."
 
 Shard = tuple[Folder, str]
 "Where a shard lies, and its name there."
@@ -77,15 +79,21 @@ def below(field: str, problems: Sequence[Any]) -> list[Problem]:
     ]
 
 
-def check_not_empty(documents: int, *, node: str, knob: str) -> None:
-    """Raises DataError where nothing is left: better here than as a riddle three nodes later."""
-    if not documents:
-        raise DataError(
-            "no document is left",
-            where=f"node {node}",
-            allowed="at least one document",
-            do=f"`headrace show {node}` counts what was dropped; loosen stages.{node}.{knob}",
-        )
+def check_not_empty(documents: int, *, node: str, knob: str, counters: Mapping[str, int]) -> None:
+    """Raises DataError where nothing is left: better here than as a riddle three nodes later.
+
+    The reasons with the most documents are told, since a stage that fails leaves no counters to look at.
+    """
+    if documents:
+        return
+    reasons = [(-n, name) for name, n in counters.items() if name.startswith(("dropped/", "refused/")) and n]
+    told = ", ".join(f"{name} {-n}" for n, name in sorted(reasons)[:MOST_REASONS])
+    raise DataError(
+        f"no document is left{told and f': {told}'}",
+        where=f"node {node}",
+        allowed="at least one document",
+        do=f"loosen stages.{node}.{knob}",
+    )
 
 
 class Naming:

@@ -34,7 +34,7 @@ class Split(Stage):
 
     def run(self, context: StageContext) -> StageResult:
         result = map_shards(context, context.one("documents"), split_shard, self.rules)
-        check_not_empty(result.counters["train"], node=context.node, knob="rules")
+        check_not_empty(result.counters["train"], node=context.node, knob="rules", counters=result.counters)
         return result
 
 

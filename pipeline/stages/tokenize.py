@@ -68,7 +68,9 @@ class Tokenize(Stage):
         context.output.write_json(ENCODER, found)
         with_ = Encoding(with_.folder, found["encoder"], found["can_cut"])
         result = self._encode(context, given, with_)
-        check_not_empty(result.counters["rows"], node=context.node, knob="inputs.documents")
+        check_not_empty(
+            result.counters["rows"], node=context.node, knob="inputs.documents", counters=result.counters
+        )
         return StageResult(result.counters, {"is_fast_encoder": float(found["encoder"] == "tiktoken")})
 
     def _encode(self, context: StageContext, given: Input, with_: "Encoding") -> StageResult:

@@ -4,6 +4,8 @@ import pytest
 
 from data.errors import DataError
 from data.files import STDLIB, glob_regex, list_files
+from data.readers import read_file
+from data.reading import ReadRules, Reason
 
 
 @pytest.fixture
@@ -76,6 +78,21 @@ def test_symbolic_links_that_go_round_end(corpus):
     (corpus / "sub/deep/up").symlink_to(corpus)
     (corpus / "self").symlink_to(corpus / "self")
     assert names(corpus / "**/e.txt") == ["sub/deep/e.txt"]
+
+
+def test_a_link_that_leads_nowhere_is_no_gap(corpus):
+    """A file that was moved away, or a link to itself: it is listed, and whoever reads it says so by its name."""
+    (corpus / "sub/gone.txt").symlink_to(corpus / "elsewhere.txt")
+    (corpus / "self.txt").symlink_to(corpus / "self.txt")
+    found = {file.name: file for file in list_files([str(corpus)])}
+    assert len(found) == 8
+    for name in ("sub/gone.txt", "self.txt"):
+        (outcome,) = read_file(found[name], rules=ReadRules())
+        assert (outcome.source, outcome.reason) == (name, Reason.UNOPENABLE)
+    assert names(corpus, exclude=["gone.txt", "self.txt"]) == names(
+        corpus / "**", exclude=["gone.txt", "self.txt"]
+    )
+    assert len(names(corpus, exclude=["gone.txt", "self.txt"])) == 6
 
 
 def test_what_finds_nothing_is_an_error_that_names_the_pattern(corpus):

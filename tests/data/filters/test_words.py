@@ -91,6 +91,15 @@ def test_a_text_without_spaces_is_counted_by_its_characters():
     assert drop_reason(CHINESE[20:], rules) is DropReason.FEW_WORDS
 
 
+def test_a_few_words_with_spaces_do_not_speak_for_a_text_without():
+    rules = FilterRules(reading=Reading.tokens, min_mean_word_length=3, max_mean_word_length=10)
+    address = "http://www.linuxaudio.org/linuxaudio/index.html"
+    for few in ("0 A.D.", "3", address):
+        assert drop_reason(f"{CHINESE} {few} {CHINESE}", rules) is None
+    assert drop_reason(f"{CHINESE[:3]} {'a b ' * 4}", rules) is DropReason.SHORT_WORDS
+    assert drop_reason(f"{CHINESE[:3]} {f'{address} ' * 4}", rules) is DropReason.LONG_WORDS
+
+
 def test_sequences_of_a_text_without_spaces_are_twice_as_long():
     limits = FilterRules(reading=Reading.tokens, max_duplicate_5gram_character_fraction=0.01)
     assert drop_reason(CHINESE[:9] + CHINESE[20:40] + CHINESE[:9], limits) is None

@@ -13,6 +13,7 @@ from pipeline.dag.folder import open_folder
 from pipeline.dag.graph import Graph
 from pipeline.dag.plan import Planner
 from pipeline.dag.store import Store
+from pipeline.errors import InputDataError
 from pipeline.stages.clean import Clean
 from pipeline.stages.ingest import Ingest
 from pipeline.stages.split import Split
@@ -129,6 +130,19 @@ def test_remote_files_are_identified_by_their_stamps_and_local_ones_by_their_byt
         planner = Planner(Graph({"corpus": stage}), Store(str(tmp_path / "store")), recipe="r")
         keys.append(planner.identify("corpus", {})["files"])
     assert keys[0] == keys[2] != keys[1]
+
+
+def test_a_link_that_leads_nowhere_is_refused_by_its_name_before_anything_runs(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"x")
+    for name, target in (("gone.txt", "elsewhere"), ("round.txt", "round.txt")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+        planner = Planner(
+            Graph({"corpus": Ingest(paths=[str(tmp_path)])}), Store(str(tmp_path / "s")), recipe="r"
+        )
+        with pytest.raises(InputDataError, match="a file cannot be read") as caught:
+            planner.identify("corpus", {})
+        assert caught.value.where == f"{tmp_path / name} (stages.corpus)"
+        (tmp_path / name).unlink()
 
 
 def test_other_fields_of_a_row_come_through_cleaning_and_splitting(ingest, in_process, tmp_path):
