@@ -1,23 +1,19 @@
-"""Separated values by the block: where a stretch of a file is well formed, Arrow parses it at once.
+"""Separated values by the block: where a stretch of a file is well formed, its rows are found at once.
 
-What is well formed is decided here, and narrowly, so that Arrow and the strict parser of `csv` cannot differ on it;
-everything else is left to that parser, which knows what to say of it.
+What is well formed is decided narrowly, so that nothing here can differ from the strict parser of `csv`; everything
+else is left to that parser, which knows what to say of it.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
-import pyarrow as pa
-from pyarrow import csv
 
 from data.reading import DamagedError
 
 BLOCK_BYTES = 1 << 18
 _QUOTE, _LF, _CR = b'"\n\r'
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-"Arrow drops it from the beginning of whatever it is given."
 
 
 class Window:
@@ -85,54 +81,83 @@ class Window:
         return found
 
 
-def whole_rows(ahead: bytes, *, delimiter: str, is_last: bool) -> int:
-    """Bytes of the whole rows at the beginning, or 0 where one is not as RFC 4180 has it.
-
-    Every other quotation mark, from the first on, opens a field or is the second of a pair: it follows a delimiter, a
-    line end or another mark. The rest close one or are the first of a pair, and are followed by one of these.
-    """
-    if b'"' not in ahead:
-        end = len(ahead) if is_last else ahead.rfind(b"\n") + 1
-        if not end:
-            return 0
-        content = np.frombuffer(ahead, np.uint8, end)
-        after_returns = content.take(np.flatnonzero(content == _CR) + 1, mode="clip")
-        return end if (after_returns == _LF).all() else 0
-    content = np.frombuffer(b"\n" + ahead + b"\n", np.uint8)  # so that the first and the last have neighbours
-    marks = np.flatnonzero(content == _QUOTE)
-    line_ends = np.flatnonzero(content == _LF)
-    between_rows = line_ends[np.searchsorted(marks, line_ends) % 2 == 0]
-    end = int(between_rows[-1] if is_last or between_rows[-1] <= len(ahead) else between_rows[-2])
-    marks = marks[marks < end]
-    opening, closing = content[marks[0::2] - 1], content[marks[1::2] + 1]
-    beside = np.array([ord(delimiter), _LF, _QUOTE])
-    if ahead.startswith(_BYTE_ORDER_MARK) or (content[np.flatnonzero(content == _CR) + 1] != _LF).any():
+def whole_rows(ahead: bytes, *, is_last: bool) -> int:
+    """Bytes of the rows that end in it, or 0 where none does or a CR is no line end."""
+    end = len(ahead) if is_last else _last_row_end(ahead)
+    if not end:
         return 0
-    is_formed = np.isin(opening, beside).all() and np.isin(closing, [*beside, _CR]).all()
-    return end if is_formed else 0
+    content = np.frombuffer(ahead, np.uint8, end)
+    after_returns = content.take(np.flatnonzero(content == _CR) + 1, mode="clip")
+    return end if (after_returns == _LF).all() else 0
 
 
-def parsed(rows: bytes, *, delimiter: str, num_columns: int) -> Iterator[Sequence[str]] | None:
-    """The fields of `whole_rows`, bytes that are no UTF-8 as lone surrogates; None where Arrow cannot say them."""
+def _last_row_end(ahead: bytes) -> int:
+    """Behind the last line end that has as many quotation marks before it as are in pairs."""
+    end = ahead.rfind(b"\n") + 1
+    if b'"' not in ahead:
+        return end
+    marks = np.flatnonzero(np.frombuffer(ahead, np.uint8) == _QUOTE)
+    while (before := int(np.searchsorted(marks, end))) % 2:
+        end = ahead.rfind(b"\n", 0, int(marks[before - 1])) + 1
+    return end
+
+
+def parsed(rows: bytes, *, delimiter: str) -> Iterable[list[str]] | None:
+    """The fields of `whole_rows`, blank lines left out and bytes that are no UTF-8 as lone surrogates.
+
+    None where a quotation mark is not where RFC 4180 has it.
+    """
     if b'"' not in rows:
-        return _split(rows, delimiter)
-    names = [f"{number}" for number in range(num_columns)]
-    try:
-        table = csv.read_csv(
-            pa.BufferReader(rows),
-            read_options=csv.ReadOptions(column_names=names, use_threads=False, block_size=len(rows) + 1),
-            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
-        )
-    except pa.ArrowInvalid:  # a row with more or fewer fields, bytes that are no UTF-8
-        return None
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+        return _plain_rows(rows, delimiter)
+    return _quoted_rows(rows.decode("utf-8", "surrogateescape").split('"'), delimiter)
 
 
-def _split(rows: bytes, delimiter: str) -> Iterator[list[str]]:
-    """Of rows without quotation marks; blank lines are none."""
+def _plain_rows(rows: bytes, delimiter: str) -> Iterator[list[str]]:
+    """Of rows without quotation marks."""
     for line in io.BytesIO(rows):  # which finds the ends of long lines faster than `split` does
         fields = line.decode("utf-8", "surrogateescape").split(delimiter)
         fields[-1] = fields[-1].rstrip("\r\n")
         if fields != [""]:
             yield fields
+
+
+def _quoted_rows(parts: list[str], delimiter: str) -> list[list[str]] | None:
+    """Of what quotation marks part: the odd parts are within two of them, and an empty one between is a pair."""
+    rows: list[list[str]] = []
+    fields: list[str] = []  # of the row that is open
+    quoted: list[str] = []  # of the field that is open, between pairs
+    last = len(parts) - 1
+    if last % 2 or not _are_placed(parts[::2], delimiter):
+        return None
+    for at, part in enumerate(parts):
+        if at % 2:
+            quoted.append(part)
+            continue
+        if not part and 0 < at < last:
+            continue
+        if at:
+            fields.append('"'.join(quoted))
+            quoted = []
+        *ended, begun = part.replace("\r\n", "\n").split("\n")
+        for line in ended:
+            if fields or line:
+                rows.append(_continued(fields, line.split(delimiter)))
+            fields = []
+        if fields or begun or at < last:
+            fields = _continued(fields, begun.split(delimiter))
+        if at < last:
+            fields.pop()  # where the quoted field goes
+    return [*rows, fields] if fields else rows
+
+
+def _are_placed(outside: list[str], delimiter: str) -> bool:
+    """Whether what is in quotation marks is all of its field; pairs have nothing between."""
+    opens, closes = (delimiter, "\n"), (delimiter, "\n", "\r")
+    return all(part.endswith(opens) for part in outside[:-1] if part) and all(
+        part.startswith(closes) for part in outside[1:] if part
+    )
+
+
+def _continued(fields: list[str], values: list[str]) -> list[str]:
+    """A row's fields with what follows the quoted one."""
+    return fields + values[1:] if fields else values

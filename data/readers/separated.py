@@ -37,7 +37,7 @@ def read_separated(
         return
     documents = StringRows(header, source=name, rules=rules)
     is_limited = rules.max_document_bytes < BLOCK_BYTES  # so that a row may be too large within a block
-    rows = strictly if is_limited else _rows(window, strictly, delimiter, len(header))
+    rows = strictly if is_limited else _rows(window, strictly, delimiter)
     for row, values in enumerate(rows):
         if isinstance(values, Unreadable):
             yield Unreadable(name, row, values.reason, values.detail)
@@ -49,12 +49,12 @@ def read_separated(
 
 
 def _rows(
-    window: Window, strictly: Iterator[Fields | Unreadable], delimiter: str, num_columns: int
+    window: Window, strictly: Iterator[Fields | Unreadable], delimiter: str
 ) -> Iterator[Fields | Unreadable]:
     """The rows behind the header, a block at a time where that can be; `strictly` gives those of `window`, too."""
     while ahead := window.ahead():
-        end = whole_rows(ahead, delimiter=delimiter, is_last=window.is_last())
-        rows = parsed(ahead[:end], delimiter=delimiter, num_columns=num_columns) if end else None
+        end = whole_rows(ahead, is_last=window.is_last())
+        rows = parsed(ahead[:end], delimiter=delimiter) if end else None
         if rows is not None:
             window.consume(end)
             yield from rows
