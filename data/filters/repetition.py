@@ -8,7 +8,7 @@ from itertools import count, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from data.filters.words import UNSPACED_PIECE, Pieces
+from data.filters.words import Pieces
 
 TOP_SIZES = (2, 3, 4)
 DUPLICATE_SIZES = (5, 6, 7, 8, 9, 10)
@@ -43,7 +43,7 @@ class Repetition:
 
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
-        self._stretch = 2 if 2 * pieces.num(UNSPACED_PIECE) > len(pieces) else 1
+        self._stretch = 2 if pieces.is_mostly_unspaced() else 1
         self._found: dict[int, int] = {}
         self._levels, self._reached, self._is_over = levels_of(pieces), 1, False
 

@@ -111,6 +111,8 @@ class Pieces(list[str]):
 
     known: Mapping[str, int]
     "The kind of any piece."
+    is_ascii: bool
+    "So that all are of a script with spaces."
 
     @lazy
     def kinds(self) -> bytes:
@@ -119,6 +121,10 @@ class Pieces(list[str]):
     def num(self, kind: int) -> int:
         """How many are of a kind, whatever else they are."""
         return self.kinds.translate(_IS[kind]).count(1)
+
+    def is_mostly_unspaced(self) -> bool:
+        """Whether more than half are of scripts without spaces."""
+        return not self.is_ascii and 2 * self.num(UNSPACED_PIECE) > len(self)
 
     def mean_spaced_word(self) -> float:
         """Characters of a word on average, over the words of scripts with spaces; not a number where none is."""
@@ -145,7 +151,7 @@ class Vocabulary:
             self._kinds.clear()
         parts = map(self._parts.__getitem__, text.split())
         pieces = Pieces(chain.from_iterable(parts))
-        pieces.known = self._kinds
+        pieces.known, pieces.is_ascii = self._kinds, text.isascii()
         return pieces
 
     def _pieces_of(self, part: str) -> tuple[str, ...]:
