@@ -4,7 +4,7 @@ import functools
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
@@ -178,43 +178,34 @@ def row_document(
     return checked(text=text, source=source, row=row, doc_id=str(doc_id), rules=rules, metadata=metadata)
 
 
-class StringRows:
-    """Documents out of rows that are all strings, under one header: as `row_document` makes them, in less time."""
+def string_rows(
+    header: Sequence[str], *, source: str, rules: ReadRules
+) -> Callable[[Sequence[str], int], Document | Unreadable]:
+    """What makes a document of a row of strings, as many as the header has, and its number.
 
-    def __init__(self, header: Sequence[str], *, source: str, rules: ReadRules) -> None:
-        self._source, self._rules = source, rules
-        self._header = list(header)
-        self._is_whole = {rules.text_field, rules.id_field} <= {*header, None}
-        if not self._is_whole:
-            return
-        self._text = self._header.index(rules.text_field)
-        self._id = None if rules.id_field is None else self._header.index(rules.id_field)
-        rest = sorted(
-            (name, column)
-            for column, name in enumerate(header)
-            if column not in (self._text, self._id) and rules.keeps(name)
+    It does as `row_document`, in half the time.
+    """
+    if not {rules.text_field, rules.id_field} <= {*header, None}:
+        return lambda values, row: row_document(
+            dict(zip(header, values, strict=True)), source=source, row=row, rules=rules
         )
-        self._rest = [column for _, column in rest]
-        names = (encode_basestring_ascii(name).replace("%", "%%") for name, _ in rest)
-        self._metadata = "{" + ",".join(f"{name}:%s" for name in names) + "}" if rest else ""
+    places = {name: column for column, name in enumerate(header)}
+    text_at, id_at = (
+        places.pop(rules.text_field),
+        None if rules.id_field is None else places.pop(rules.id_field),
+    )
+    names = sorted(filter(rules.keeps, places))
+    rest = [places[name] for name in names]
+    keys = (encode_basestring_ascii(name).replace("%", "%%") for name in names)
+    metadata_of = "{" + ",".join(f"{key}:%s" for key in keys) + "}" if rest else ""
 
-    def document(self, values: Sequence[str], *, row: int) -> Document | Unreadable:
-        """Of a row of as many fields as the header has."""
-        source = self._source
-        if not self._is_whole:
-            return row_document(
-                dict(zip(self._header, values, strict=True)), source=source, row=row, rules=self._rules
-            )
-        metadata = self._metadata % tuple([encode_basestring_ascii(values[column]) for column in self._rest])
-        doc_id = f"{source}#{row}" if self._id is None else values[self._id]
-        return checked(
-            text=values[self._text],
-            source=source,
-            row=row,
-            doc_id=doc_id,
-            rules=self._rules,
-            metadata=metadata,
-        )
+    def document(values: Sequence[str], row: int) -> Document | Unreadable:
+        text = values[text_at]
+        metadata = metadata_of % tuple([encode_basestring_ascii(values[at]) for at in rest])
+        doc_id = f"{source}#{row}" if id_at is None else values[id_at]
+        return checked(text=text, source=source, row=row, doc_id=doc_id, rules=rules, metadata=metadata)
+
+    return document
 
 
 def num_bytes(text: str) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from data.reading import DamagedError
 
-BLOCK_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 17
 _QUOTE, _LF, _CR = b'"\n\r'
 
 

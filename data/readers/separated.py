@@ -13,7 +13,7 @@ from data.documents import Document
 from data.readers.blocks import BLOCK_BYTES, Window, parsed, whole_rows
 from data.readers.extent import WHOLE
 from data.readers.lines import damage, lines_of
-from data.reading import DamagedError, ReadRules, Reason, StringRows, Unreadable, too_large
+from data.reading import DamagedError, ReadRules, Reason, Unreadable, string_rows, too_large
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
@@ -35,7 +35,7 @@ def read_separated(
         twice = sorted({column for column in header if header.count(column) > 1})
         yield Unreadable(name, 0, Reason.BAD_CSV, f"two columns of one name: {', '.join(twice)}")
         return
-    documents = StringRows(header, source=name, rules=rules)
+    document = string_rows(header, source=name, rules=rules)
     is_limited = rules.max_document_bytes < BLOCK_BYTES  # so that a row may be too large within a block
     rows = strictly if is_limited else _rows(window, strictly, delimiter)
     for row, values in enumerate(rows):
@@ -45,7 +45,7 @@ def read_separated(
             detail = f"{len(values)} fields under a header of {len(header)}"
             yield Unreadable(name, row, Reason.RAGGED_ROW, detail)
         else:
-            yield documents.document(values, row=row)
+            yield document(values, row)
 
 
 def _rows(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.readers import blocks
-from data.reading import ReadRules, Reason, StringRows, row_document
+from data.reading import ReadRules, Reason, row_document, string_rows
 from tests.data.outcomes import counted, kinds, outcomes
 
 PARTS = st.sampled_from(
@@ -92,4 +92,4 @@ def test_rows_of_strings_become_the_documents_of_any_rows(row, data):
     globs = data.draw(st.sampled_from([["*"], [], [header[0]], ["[a-m]*", "\u00e9"]]))
     rules = ReadRules(text_field=text_field, id_field=id_field, metadata_fields=globs)
     expected = row_document(dict(zip(header, values, strict=True)), source="f.csv", row=3, rules=rules)
-    assert StringRows(header, source="f.csv", rules=rules).document(values, row=3) == expected
+    assert string_rows(header, source="f.csv", rules=rules)(values, 3) == expected
