@@ -1,6 +1,7 @@
 """How fast files become documents: against `datasets` in streaming mode, datatrove's readers, and the bare parser.
 
-The same rows (about 300 words, a URL, a number) in each format; every contender hands out a document a row, with its
+The same rows (about 300 words, a URL, a number) in each format, in csv also with commas, quotation marks and line ends
+in the text; every contender hands out a document a row, with its
 metadata. Ours checks each row and counts it, and keeps metadata as JSON. datatrove needs orjson for JSON Lines, so that
 it is compared where it is installed. The bare parser is a limit: what Python takes when nobody makes documents.
 """
@@ -27,6 +28,7 @@ from data.readers import read_file
 from data.reading import ReadRules
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+SEPARATED = ("csv", "quoted.csv")
 
 
 def main() -> int:
@@ -47,7 +49,7 @@ def _compared(kind: str, path: Path, repeats: int) -> Result:
         "datasets, streaming": lambda: _datasets(kind, path),
         "bare parser": lambda: _bare(kind, path),
     }
-    if kind in {"parquet", "csv"} or importlib.util.find_spec("orjson"):
+    if kind in {"parquet", *SEPARATED} or importlib.util.find_spec("orjson"):
         peers["datatrove"] = lambda: _datatrove(kind, path)
     contenders = {name: _counting(rows, path) for name, rows in peers.items()}
     size = f"{path.stat().st_size / 1e6:.0f} MB"
@@ -65,7 +67,7 @@ def _counting(rows: Callable[[], Iterable[Any]], path: Path) -> Contender:
 def _datasets(kind: str, path: Path) -> Iterable[Any]:
     from datasets import load_dataset
 
-    builder = "json" if kind.startswith("jsonl") else kind
+    builder = "json" if kind.startswith("jsonl") else kind.removeprefix("quoted.")
     found: Iterable[Any] = load_dataset(builder, data_files=str(path), split="train", streaming=True)
     return found
 
@@ -75,7 +77,7 @@ def _datatrove(kind: str, path: Path) -> Iterable[Any]:
     from datatrove.pipeline.readers.jsonl import JsonlReader
     from datatrove.pipeline.readers.parquet import ParquetReader
 
-    reader = {"parquet": ParquetReader, "csv": CsvReader}.get(kind, JsonlReader)
+    reader = {"parquet": ParquetReader, **dict.fromkeys(SEPARATED, CsvReader)}.get(kind, JsonlReader)
     found: Iterable[Any] = reader(str(path.parent), glob_pattern=path.name)()
     return found
 
@@ -84,7 +86,7 @@ def _bare(kind: str, path: Path) -> Iterator[Any]:
     if kind == "parquet":
         for batch in pq.ParquetFile(path).iter_batches(256):
             yield from batch.to_pylist()
-    elif kind == "csv":
+    elif kind in SEPARATED:
         with path.open(encoding="utf-8", newline="") as source:
             yield from csv.DictReader(source)
     else:
@@ -94,17 +96,24 @@ def _bare(kind: str, path: Path) -> Iterator[Any]:
 
 
 def _corpus(folder: Path, megabytes: int) -> dict[str, Path]:
-    paths = {kind: folder / f"rows.{kind}" for kind in ("jsonl", "jsonl.gz", "csv", "parquet")}
+    paths = {kind: folder / f"rows.{kind}" for kind in ("jsonl", "jsonl.gz", *SEPARATED, "parquet")}
     rows = list(_rows(megabytes * 1_000_000))
     with paths["jsonl"].open("w") as sink:
         sink.writelines(json.dumps(row) + "\n" for row in rows)
     paths["jsonl.gz"].write_bytes(gzip.compress(paths["jsonl"].read_bytes(), 6))
-    with paths["csv"].open("w", newline="") as sink:
-        writer = csv.DictWriter(sink, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    for kind in SEPARATED:
+        with paths[kind].open("w", newline="") as sink:
+            writer = csv.DictWriter(sink, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(_punctuated(row) if kind.startswith("quoted") else row for row in rows)
     pq.write_table(pa.Table.from_pylist(rows), paths["parquet"], row_group_size=10_000)
     return paths
+
+
+def _punctuated(row: dict[str, object]) -> dict[str, object]:
+    """With five commas, two words in quotation marks and three line ends, so that the text is quoted."""
+    text = str(row["text"]).replace(" ", ", ", 5).replace(" ", ' "so" ', 2).replace(" ", "\n", 3)
+    return row | {"text": text}
 
 
 def _rows(num_bytes: int) -> Iterator[dict[str, object]]:

@@ -4,9 +4,11 @@ import functools
 import json
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
+from json.encoder import encode_basestring_ascii
 
 from data.documents import Document
 from data.errors import Problem
@@ -174,6 +176,36 @@ def row_document(
         return Unreadable(source, row, Reason.WRONG_TYPE, f"a field is nested too deep: {error}")
     text = fields[text_field]
     return checked(text=text, source=source, row=row, doc_id=str(doc_id), rules=rules, metadata=metadata)
+
+
+def string_rows(
+    header: Sequence[str], *, source: str, rules: ReadRules
+) -> Callable[[Sequence[str], int], Document | Unreadable]:
+    """What makes a document of a row of strings, as many as the header has, and its number.
+
+    It does as `row_document`, in half the time.
+    """
+    if not {rules.text_field, rules.id_field} <= {*header, None}:
+        return lambda values, row: row_document(
+            dict(zip(header, values, strict=True)), source=source, row=row, rules=rules
+        )
+    places = {name: column for column, name in enumerate(header)}
+    text_at, id_at = (
+        places.pop(rules.text_field),
+        None if rules.id_field is None else places.pop(rules.id_field),
+    )
+    names = sorted(filter(rules.keeps, places))
+    rest = [places[name] for name in names]
+    keys = (encode_basestring_ascii(name).replace("%", "%%") for name in names)
+    metadata_of = "{" + ",".join(f"{key}:%s" for key in keys) + "}" if rest else ""
+
+    def document(values: Sequence[str], row: int) -> Document | Unreadable:
+        text = values[text_at]
+        metadata = metadata_of % tuple([encode_basestring_ascii(values[at]) for at in rest])
+        doc_id = f"{source}#{row}" if id_at is None else values[id_at]
+        return checked(text=text, source=source, row=row, doc_id=doc_id, rules=rules, metadata=metadata)
+
+    return document
 
 
 def num_bytes(text: str) -> int:

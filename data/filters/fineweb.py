@@ -1,6 +1,6 @@
 """FineWeb's own rules (Penedo et al. 2024, section 3.6, and the code that made the data set)."""
 
-from data.filters.measures import num_characters, ratio, repeats
+from data.filters.measures import ratio, repeats
 from data.filters.rules import DropReason, FineWebRules
 from data.filters.words import ENDS_SENTENCE, Vocabulary
 
@@ -24,10 +24,10 @@ def fineweb_reason(text: str, rules: FineWebRules, vocabulary: Vocabulary) -> Dr
 
 
 def _duplicate_fraction(text: str, lines: list[str]) -> float:
-    return ratio(num_characters(repeats(lines)), len(text) - text.count("\n"))
+    return ratio(repeats(lines).characters, len(text) - text.count("\n"))
 
 
 def _has_many_line_ends(text: str, most: float, vocabulary: Vocabulary) -> bool:
     """What white space parts holds a word or more: where these are enough, the words need not be found."""
     line_ends = text.count("\n")
-    return line_ends > most * len(text.split()) and line_ends > most * len(vocabulary.read(text).numbers)
+    return line_ends > most * len(text.split()) and line_ends > most * len(vocabulary.read(text))

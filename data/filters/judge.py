@@ -1,7 +1,9 @@
 """Judging a text by all rules: language, the text as it is, its lines, and what is left of it."""
 
 from collections import Counter
-from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
 
 from data.filters.fineweb import fineweb_reason
 from data.filters.language import identify
@@ -11,8 +13,7 @@ from data.filters.rules import DropReason, FilterRules, FineWebRules, Reading
 from data.filters.words import Vocabulary
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What becomes of a text."""
 
     text: str
@@ -31,13 +32,21 @@ class Judge:
         is_tokens = rules.reading is Reading.tokens
         self._measures = TokenMeasures if is_tokens else Measures
         self._vocabulary = Vocabulary(splits=is_tokens)
-        set_ones = ((name, getattr(rules, name), measure, reason) for name, measure, reason in CHECKS)
+        self._stop_words = rules.language.stop_words
+        set_ones = (check for check in CHECKS if getattr(rules, check.field) is not None)
         self._checks = [
-            (threshold, name.startswith("min_"), measure, reason)
-            for name, threshold, measure, reason in set_ones
-            if threshold is not None
+            (
+                where,
+                [
+                    (getattr(rules, each.field), each.field.startswith("min_"), each.measure, each.reason)
+                    for each in checks
+                ],
+            )
+            for where, checks in groupby(set_ones, attrgetter("where"))
         ]
         self._lines = LineFilter(rules.lines)
+        self._asks_language, self._asks_lines = rules.language.identifies, rules.lines.is_on
+        self._asks_fineweb = rules.fineweb != FineWebRules()
         self._languages: Counter[str] = Counter()
 
     @property
@@ -49,13 +58,13 @@ class Judge:
         """An empty text is dropped whatever the rules."""
         if not text or text.isspace():
             return Verdict(text, DropReason.EMPTY)
-        language, reason = self._language(text) if self._rules.language.identifies else ("", None)
+        language, reason = self._language(text) if self._asks_language else ("", None)
         reason = reason or self._reason(text, language)
         left = text
-        if reason is None and self._rules.lines.is_on:
+        if reason is None and self._asks_lines:
             left, reason = self._lines.read(text)
             reason = reason or (None if left else DropReason.EMPTY)
-        if reason is None and self._rules.fineweb != FineWebRules():
+        if reason is None and self._asks_fineweb:
             reason = fineweb_reason(left, self._rules.fineweb, self._vocabulary)
         return Verdict(text if reason else left, reason, language)
 
@@ -70,13 +79,15 @@ class Judge:
         measures = self._measures(
             text,
             vocabulary=self._vocabulary,
-            stop_words=self._rules.language.stop_words,
+            stop_words=self._stop_words,
             language=language or "en",
         )
-        for threshold, is_least, measure, reason in self._checks:
-            value = measure(measures)
-            if value < threshold if is_least else value > threshold:
-                return reason
+        for where, checks in self._checks:
+            if where is None or where(measures):
+                for threshold, is_least, measure, reason in checks:
+                    value = measure(measures)
+                    if value < threshold if is_least else value > threshold:
+                        return reason
         return None
 
 

@@ -2,15 +2,26 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from typing import NamedTuple
 
+from data.filters.lazy import lazy
 from data.filters.repetition import DUPLICATE_SIZES, TOP_SIZES, Repetition
 from data.filters.rules import DropReason
 from data.filters.stop_words import STOP_WORDS, UNSPACED_LANGUAGES
-from data.filters.words import Pieces, Vocabulary
+from data.filters.words import LETTER, WORD, Pieces, Vocabulary
 
 BULLETS = ("\u2022", "\u2023", "-", "*")
 ELLIPSES = ("...", "\u2026")
+
+
+class Repeats(NamedTuple):
+    """Lines or paragraphs that repeat an earlier one."""
+
+    times: int
+    characters: int
+
+
+NONE_REPEATS = Repeats(0, 0)
 
 
 class Measures:
@@ -29,38 +40,45 @@ class Measures:
         self.text, self.language = text, language
         self._vocabulary, self._stop_words = vocabulary, stop_words
 
-    @cached_property
+    @lazy
     def words(self) -> list[str]:
         return self.text.split()
 
-    @cached_property
+    @lazy
     def lines(self) -> list[str]:
         """Lines that are not blank, without the white space around them."""
         return [line for line in map(str.strip, self.text.splitlines()) if line]
 
-    @cached_property
+    @lazy
     def paragraphs(self) -> list[str]:
         """What two line ends or more part."""
         return list(filter(None, (each.lstrip("\n") for each in self.text.strip().split("\n\n"))))
 
-    @cached_property
+    @lazy
     def pieces(self) -> Pieces:
         return self._vocabulary.read(self.text)
 
-    @cached_property
+    @lazy
     def repetition(self) -> Repetition:
         return Repetition(self.pieces)
 
-    @cached_property
+    @lazy
     def num_word_characters(self) -> int:
         return sum(map(len, self.words))
 
-    @cached_property
-    def num_repeats(self) -> Counter[str]:
-        """For each line, how often it occurs beyond the first time."""
+    @lazy
+    def line_repeats(self) -> Repeats:
         return repeats(self.lines)
 
+    @lazy
+    def paragraph_repeats(self) -> Repeats:
+        return repeats(self.paragraphs) if "\n\n" in self.text else NONE_REPEATS
+
     def num_words(self) -> int:
+        return len(self.words)
+
+    def most_words(self) -> int:
+        """No fewer than `num_words`."""
         return len(self.words)
 
     def mean_word_length(self) -> float:
@@ -85,19 +103,19 @@ class Measures:
         return ratio(sum(line.endswith(ELLIPSES) for line in self.lines), len(self.lines))
 
     def duplicate_line_fraction(self) -> float:
-        return ratio(self.num_repeats.total(), len(self.lines))
+        return ratio(self.line_repeats.times, len(self.lines))
 
     def duplicate_line_character_fraction(self) -> float:
-        return ratio(num_characters(self.num_repeats), sum(map(len, self.lines)))
+        return ratio(self.line_repeats.characters, sum(map(len, self.lines)))
 
     def duplicate_paragraph_fraction(self) -> float:
-        return ratio(repeats(self.paragraphs).total(), len(self.paragraphs))
+        return ratio(self.paragraph_repeats.times, len(self.paragraphs))
 
     def duplicate_paragraph_character_fraction(self) -> float:
-        return ratio(num_characters(repeats(self.paragraphs)), len(self.text))
+        return ratio(self.paragraph_repeats.characters, len(self.text))
 
     def sequence_character_fraction(self, size: int) -> float:
-        return ratio(self.repetition.characters(size), len(self.text))
+        return self.repetition.characters(size) / len(self.text)
 
     def longest_line(self) -> int:
         return max(map(len, self.text.splitlines()), default=0)
@@ -109,35 +127,36 @@ class Measures:
 class TokenMeasures(Measures):
     """Reading: `tokens`, which decides as the code that published these sets (datatrove) decides on the same words."""
 
-    @cached_property
+    @lazy
     def whole_lines(self) -> list[str]:
         """What one line end or more parts, white space and all; a line end at either end of the text parts nothing."""
         inner = list(filter(None, self.text.split("\n")))
         return [""] * self.text.startswith("\n") + inner + [""] * self.text.endswith("\n")
 
-    @cached_property
-    def num_repeats(self) -> Counter[str]:
-        return repeats(self.whole_lines)
+    @lazy
+    def line_repeats(self) -> Repeats:
+        return repeats(self.whole_lines) if "\n" in self.text else NONE_REPEATS
 
     def num_words(self) -> int:
-        return int(self.pieces.is_word.sum())
+        return self.pieces.num(WORD)
+
+    def most_words(self) -> int:
+        return len(self.pieces)
 
     def mean_word_length(self) -> float:
         """Of words of scripts with spaces; not a number, which no threshold refuses, where these are the fewer.
 
         A number or an address in a Chinese text says nothing of its words.
         """
-        spaced = self.pieces.is_word & ~self.pieces.is_unspaced
-        num_spaced = int(spaced.sum())
-        if not num_spaced or 2 * num_spaced < self.num_words():
+        if 2 * self.pieces.num_spaced_words() < self.num_words():
             return float("nan")
-        return int(self.pieces.lengths[spaced].sum()) / num_spaced
+        return self.pieces.mean_spaced_word()
 
     def per_word(self, *signs: str) -> float:
-        return ratio(sum(map(self.text.count, signs)), len(self.pieces.numbers))
+        return ratio(sum(map(self.text.count, signs)), len(self.pieces))
 
     def alphabetic_word_fraction(self) -> float:
-        return ratio(int(self.pieces.has_letter.sum()), len(self.pieces.numbers))
+        return ratio(self.pieces.num(LETTER), len(self.pieces))
 
     def num_stop_words(self) -> float:
         """Not a number where no stop words are known of the language."""
@@ -146,8 +165,8 @@ class TokenMeasures(Measures):
             return float("nan")
         if self.language in UNSPACED_LANGUAGES:
             return sum(word in self.text for word in wanted)
-        numbers = map(self._vocabulary.number_of, wanted) if len(self.pieces.numbers) else ()
-        return sum(bool((self.pieces.numbers == number).any()) for number in numbers)
+        present = set(self.pieces)
+        return sum(word in present for word in wanted)
 
     def bullet_line_fraction(self) -> float:
         lines = self.text.splitlines()
@@ -158,76 +177,111 @@ class TokenMeasures(Measures):
         return ratio(sum(line.rstrip().endswith(ELLIPSES) for line in lines), len(lines))
 
     def duplicate_line_fraction(self) -> float:
-        return ratio(self.num_repeats.total(), len(self.whole_lines))
+        return ratio(self.line_repeats.times, len(self.whole_lines))
 
     def duplicate_line_character_fraction(self) -> float:
-        return ratio(num_characters(self.num_repeats), len(self.text))
+        return ratio(self.line_repeats.characters, len(self.text))
 
 
-def repeats(lines: Sequence[str]) -> Counter[str]:
-    """For each line, how often it occurs beyond the first time."""
+def repeats(lines: Sequence[str]) -> Repeats:
+    """What occurs beyond the first time."""
     if len(set(lines)) == len(lines):
-        return Counter()
-    return Counter({line: times - 1 for line, times in Counter(lines).items() if times > 1})
-
-
-def num_characters(repeats: Counter[str]) -> int:
-    return sum(len(line) * times for line, times in repeats.items())
+        return NONE_REPEATS
+    beyond = {line: times - 1 for line, times in Counter(lines).items()}
+    return Repeats(sum(beyond.values()), sum(len(line) * times for line, times in beyond.items()))
 
 
 def ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-Measure = Callable[[Measures], float]
+class Check(NamedTuple):
+    """One rule: what it measures, and when there is nothing to measure."""
+
+    field: str
+    "Of `FilterRules`; min_ or max_ tells the side."
+    measure: Callable[[Measures], float]
+    reason: DropReason
+    "Where the threshold does not hold."
+    where: Callable[[Measures], object] | None = None
+    "Where this is false the measure is 0, which every max_ allows."
 
 
-def _of_size(size: int) -> Measure:
+def _of_size(size: int) -> Callable[[Measures], float]:
     return lambda m: m.sequence_character_fraction(size)
 
 
+def _repeated_paragraphs(measures: Measures) -> bool:
+    return measures.paragraph_repeats.times > 0
+
+
+def _repeated_lines(measures: Measures) -> bool:
+    return measures.line_repeats.times > 0
+
+
+def _repeated_words(measures: Measures) -> bool:
+    return measures.repetition.reaches(DUPLICATE_SIZES[0])
+
+
 # In the order in which they are asked: cheap ones of our own, Gopher's on repetition, Gopher's on quality, as FineWeb
-# has them. Field of FilterRules (min_ or max_ tells the side), what it bounds, and the reason when it does not hold.
-CHECKS: tuple[tuple[str, Measure, DropReason], ...] = (
-    ("min_characters", lambda m: len(m.text), DropReason.FEW_CHARACTERS),
-    ("max_characters", lambda m: len(m.text), DropReason.MANY_CHARACTERS),
-    ("max_line_characters", lambda m: m.longest_line(), DropReason.LONG_LINE),
-    ("max_mean_line_characters", lambda m: m.mean_line_characters(), DropReason.LONG_LINES),
-    (
+# has them.
+CHECKS = (
+    Check("min_characters", lambda m: len(m.text), DropReason.FEW_CHARACTERS),
+    Check("max_characters", lambda m: len(m.text), DropReason.MANY_CHARACTERS),
+    Check("max_line_characters", lambda m: m.longest_line(), DropReason.LONG_LINE),
+    Check("max_mean_line_characters", lambda m: m.mean_line_characters(), DropReason.LONG_LINES),
+    Check(
         "max_duplicate_paragraph_fraction",
         lambda m: m.duplicate_paragraph_fraction(),
         DropReason.DUPLICATE_PARAGRAPHS,
+        _repeated_paragraphs,
     ),
-    (
+    Check(
         "max_duplicate_paragraph_character_fraction",
         lambda m: m.duplicate_paragraph_character_fraction(),
         DropReason.DUPLICATE_PARAGRAPH_CHARACTERS,
+        _repeated_paragraphs,
     ),
-    ("max_duplicate_line_fraction", lambda m: m.duplicate_line_fraction(), DropReason.DUPLICATE_LINES),
-    (
+    Check(
+        "max_duplicate_line_fraction",
+        lambda m: m.duplicate_line_fraction(),
+        DropReason.DUPLICATE_LINES,
+        _repeated_lines,
+    ),
+    Check(
         "max_duplicate_line_character_fraction",
         lambda m: m.duplicate_line_character_fraction(),
         DropReason.DUPLICATE_LINE_CHARACTERS,
+        _repeated_lines,
     ),
-    *((f"max_top_{n}gram_character_fraction", _of_size(n), DropReason(f"top_{n}gram")) for n in TOP_SIZES),
     *(
-        (f"max_duplicate_{n}gram_character_fraction", _of_size(n), DropReason(f"duplicate_{n}grams"))
+        Check(f"max_top_{n}gram_character_fraction", _of_size(n), DropReason(f"top_{n}gram"))
+        for n in TOP_SIZES
+    ),
+    *(
+        Check(
+            f"max_duplicate_{n}gram_character_fraction",
+            _of_size(n),
+            DropReason(f"duplicate_{n}grams"),
+            _repeated_words,
+        )
         for n in DUPLICATE_SIZES
     ),
-    ("min_words", lambda m: m.num_words(), DropReason.FEW_WORDS),
-    ("max_words", lambda m: m.num_words(), DropReason.MANY_WORDS),
-    ("min_mean_word_length", lambda m: m.mean_word_length(), DropReason.SHORT_WORDS),
-    ("max_mean_word_length", lambda m: m.mean_word_length(), DropReason.LONG_WORDS),
-    ("max_symbol_ratio", lambda m: m.per_word("#", *ELLIPSES), DropReason.SYMBOLS),
-    ("max_hash_ratio", lambda m: m.per_word("#"), DropReason.HASHES),
-    ("max_ellipsis_ratio", lambda m: m.per_word(*ELLIPSES), DropReason.ELLIPSIS_MARKS),
-    ("max_bullet_line_fraction", lambda m: m.bullet_line_fraction(), DropReason.BULLETS),
-    ("max_ellipsis_line_fraction", lambda m: m.ellipsis_line_fraction(), DropReason.ELLIPSES),
-    ("min_alphabetic_fraction", lambda m: m.alphabetic_fraction(), DropReason.FEW_LETTERS),
-    (
+    Check("min_words", lambda m: m.most_words(), DropReason.FEW_WORDS),  # which may do: it costs less
+    Check("min_words", lambda m: m.num_words(), DropReason.FEW_WORDS),
+    Check("max_words", lambda m: m.num_words(), DropReason.MANY_WORDS),
+    Check("min_mean_word_length", lambda m: m.mean_word_length(), DropReason.SHORT_WORDS),
+    Check("max_mean_word_length", lambda m: m.mean_word_length(), DropReason.LONG_WORDS),
+    Check("max_symbol_ratio", lambda m: m.per_word("#", *ELLIPSES), DropReason.SYMBOLS),
+    Check("max_hash_ratio", lambda m: m.per_word("#"), DropReason.HASHES),
+    Check("max_ellipsis_ratio", lambda m: m.per_word(*ELLIPSES), DropReason.ELLIPSIS_MARKS),
+    Check("max_bullet_line_fraction", lambda m: m.bullet_line_fraction(), DropReason.BULLETS),
+    Check("max_ellipsis_line_fraction", lambda m: m.ellipsis_line_fraction(), DropReason.ELLIPSES),
+    Check("min_alphabetic_fraction", lambda m: m.alphabetic_fraction(), DropReason.FEW_LETTERS),
+    Check(
         "min_alphabetic_word_fraction",
         lambda m: m.alphabetic_word_fraction(),
         DropReason.FEW_ALPHABETIC_WORDS,
     ),
-    ("min_stop_words", lambda m: m.num_stop_words(), DropReason.FEW_STOP_WORDS),
+    Check("min_stop_words", lambda m: m.num_stop_words(), DropReason.FEW_STOP_WORDS),
 )

@@ -1,6 +1,9 @@
 """How much of a text is sequences of words that come again: Gopher's table A1 (Rae et al. 2021)."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +12,26 @@ from data.filters.words import Pieces
 
 TOP_SIZES = (2, 3, 4)
 DUPLICATE_SIZES = (5, 6, 7, 8, 9, 10)
+SHORT_PIECES = 350
+"Up to so many pieces Python's sets are faster than numpy, whose every call costs as much as some twenty pieces do."
 
 Places = NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Level:
+    """The sequences of one size that occur twice or more."""
+
+    places: Sequence[int] = ()
+    "Where they begin, ascending."
+    sequences: Sequence[Hashable] = ()
+    "At each place which one."
+    top_place: int = 0
+    "Of the most frequent, the first; where none comes again, the first of all."
+    top_times: int = 1
+
+
+NOTHING = Level()
 
 
 class Repetition:
@@ -22,11 +43,13 @@ class Repetition:
 
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
-        self._ends = np.concatenate([[0], np.cumsum(pieces.lengths)])
-        self._stretch = 2 if 2 * int(pieces.is_unspaced.sum()) > len(pieces.numbers) else 1
+        self._stretch = 2 if pieces.is_mostly_unspaced() else 1
         self._found: dict[int, int] = {}
-        self._levels = self._repeats()
-        self._is_over = False
+        self._levels, self._reached, self._is_over = levels_of(pieces), 1, False
+
+    def reaches(self, size: int) -> bool:
+        """Whether `characters` must be asked: false where it is known that no sequence of this size comes again."""
+        return size in self._found or not self._is_over
 
     def characters(self, size: int) -> int:
         """Of `TOP_SIZES` the characters in the most frequent sequence, with a space between words; of
@@ -35,55 +58,81 @@ class Repetition:
         while size not in self._found:
             if self._is_over:  # no sequence that is as long as this comes again
                 return self._characters_at(0, size * self._stretch) if size in TOP_SIZES else 0
-            reached, places, groups, counts = next(self._levels)
-            self._is_over = not len(places)
-            of_size, rest = divmod(reached, self._stretch)
+            self._reached += 1
+            level = next(self._levels, NOTHING)
+            self._is_over = level is NOTHING
+            of_size, rest = divmod(self._reached, self._stretch)
             if not rest:
                 measure = self._top if of_size in TOP_SIZES else self._duplicates
-                self._found[of_size] = measure(reached, places, groups, counts)
+                self._found[of_size] = measure(self._reached, level)
         return self._found[size]
 
-    def _repeats(self) -> Iterator[tuple[int, Places, Places, Places]]:
-        """For each size from 2 on: the places of sequences that occur twice or more, ascending; the sequence at each,
-        by number; and how often each number occurs.
-        """
-        numbers = self._pieces.numbers
-        size, base = 1, int(numbers.max(initial=0)) + 1
-        places, groups, counts = np.arange(len(numbers)), numbers, numbers[:0]
-        while True:
-            size += 1
-            fits = places <= len(numbers) - size
-            places, groups = places[fits], groups[fits]
-            keys = groups * base + numbers[places + size - 1]
-            places, groups, counts = _repeated(keys, places)
-            yield size, places, groups, counts
-
-    def _top(self, size: int, places: Places, groups: Places, counts: Places) -> int:
-        """The first of the most frequent; where none comes again, the first of all."""
-        most = int(counts.max(initial=1))
-        first = int(places[np.argmax(counts[groups] == most)]) if len(places) else 0
-        return most * self._characters_at(first, size)
+    def _top(self, size: int, level: Level) -> int:
+        return level.top_times * self._characters_at(level.top_place, size)
 
     def _characters_at(self, place: int, size: int) -> int:
         """Of one sequence, with spaces; 0 where the text has not so many words."""
-        if len(self._pieces.numbers) < size:
+        if len(self._pieces) < size:
             return 0
         spaces = (size - 1) if self._stretch == 1 else 0
-        return int(self._ends[place + size] - self._ends[place]) + spaces
+        return sum(map(len, self._pieces[place : place + size])) + spaces
 
-    def _duplicates(self, size: int, places: Places, groups: Places, counts: Places) -> int:
-        del counts
+    def _duplicates(self, size: int, level: Level) -> int:
         num_characters, free_from = 0, 0
-        seen: set[int] = set()
-        for place, group in zip(places.tolist(), groups.tolist(), strict=True):
+        seen: set[Hashable] = set()
+        for place, sequence in zip(level.places, level.sequences, strict=True):
             if place < free_from:
                 continue
-            if group in seen:
-                num_characters += int(self._ends[place + size] - self._ends[place])
+            if sequence in seen:
+                num_characters += sum(map(len, self._pieces[place : place + size]))
                 free_from = place + size
             else:
-                seen.add(group)
+                seen.add(sequence)
         return num_characters
+
+
+def levels_of(pieces: Sequence[str]) -> Iterator[Level]:
+    """For each size from 2 on, what comes again; ends before the first of which nothing does."""
+    if len(pieces) > SHORT_PIECES:
+        return levels_of_long(pieces)
+    pairs = list(pairwise(pieces))
+    return iter(()) if len(set(pairs)) == len(pairs) else levels_of_short(pieces, pairs)
+
+
+def levels_of_short(pieces: Sequence[str], sequences: Sequence[tuple[str, ...]]) -> Iterator[Level]:
+    """By counting.
+
+    Args:
+        pieces: of the text.
+        sequences: of two, at every place; some come again.
+    """
+    places: Sequence[int] = range(len(sequences))
+    for size in count(3):
+        counts = Counter(sequences)
+        top = max(counts, key=counts.__getitem__)  # the first of those that are equally frequent
+        kept = [at for at, each in enumerate(sequences) if counts[each] > 1]
+        places, sequences = [places[at] for at in kept], [sequences[at] for at in kept]
+        yield Level(places, sequences, places[sequences.index(top)], counts[top])
+        places = [place for place in places if place <= len(pieces) - size]
+        sequences = [tuple(pieces[place : place + size]) for place in places]
+        if len(set(sequences)) == len(sequences):
+            return
+
+
+def levels_of_long(pieces: Sequence[str]) -> Iterator[Level]:
+    """By sorting."""
+    known = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    every = np.fromiter(map(known.__getitem__, pieces), np.int64, len(pieces))
+    places, groups = np.arange(len(every)), every
+    for size in count(2):
+        fits = places <= len(every) - size
+        places, groups = places[fits], groups[fits]
+        places, groups, counts = _repeated(groups * len(known) + every[places + size - 1], places)
+        if not len(places):
+            return
+        most = int(counts.max())
+        top_place = int(places[np.argmax(counts[groups] == most)])
+        yield Level(places.tolist(), groups.tolist(), top_place, most)
 
 
 def _repeated(keys: Places, places: Places) -> tuple[Places, Places, Places]:

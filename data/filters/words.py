@@ -12,14 +12,11 @@ and a sequence of n words is taken as one of 2n such characters.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Mapping
+from itertools import chain, compress
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from data.filters.lazy import lazy
 from data.scripts import UNSPACED_RANGES
 
 Known = TypeVar("Known")
@@ -63,8 +60,8 @@ _BOUNDARY = re.compile(
 )
 
 ENDS_SENTENCE = frozenset(chr(code) for code in range(0x10000) if re.match(f"[{SENTENCE_ENDS}]", chr(code)))
-MAX_PIECES = 1 << 20
-CACHED_CHARACTERS = 48
+MAX_REMEMBERED = 1 << 20
+REMEMBERED_CHARACTERS = 48
 
 
 def pieces_of(text: str) -> list[str]:
@@ -102,22 +99,46 @@ def num_sentences(line: str, *, most: int) -> int:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """The pieces of a text, as numbers that are equal where the pieces are."""
+WORD, LETTER, UNSPACED_PIECE = 1, 2, 4
+"Bits of a piece's kind: it is no mark; it has a letter; it is of a script without spaces."
+_IS = [bytes(bool(each & kind) for each in range(256)) for kind in range(8)]
+_IS_SPACED_WORD = bytes(bool(each & WORD and not each & UNSPACED_PIECE) for each in range(256))
+"Tables of `bytes.translate`: from kinds to 1 for what is of a kind and 0 for the rest."
 
-    numbers: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    "Characters of each."
-    is_word: NDArray[np.bool_]
-    "Not a mark."
-    has_letter: NDArray[np.bool_]
-    is_unspaced: NDArray[np.bool_]
-    "Of a script without spaces."
+
+class Pieces(list[str]):
+    """The pieces of a text, in order."""
+
+    known: Mapping[str, int]
+    "The kind of any piece."
+    is_ascii: bool
+    "So that all are of a script with spaces."
+
+    @lazy
+    def kinds(self) -> bytes:
+        return bytes(map(self.known.__getitem__, self))
+
+    def num(self, kind: int) -> int:
+        """How many are of a kind, whatever else they are."""
+        return self.kinds.translate(_IS[kind]).count(1)
+
+    def is_mostly_unspaced(self) -> bool:
+        """Whether more than half are of scripts without spaces."""
+        return not self.is_ascii and 2 * self.num(UNSPACED_PIECE) > len(self)
+
+    def num_spaced_words(self) -> int:
+        """Words of scripts with spaces."""
+        return self.kinds.translate(_IS_SPACED_WORD).count(1)
+
+    def mean_spaced_word(self) -> float:
+        """Characters of a word on average, over the words of scripts with spaces; not a number where none is."""
+        num_words = self.num_spaced_words()
+        chosen = compress(self, self.kinds.translate(_IS_SPACED_WORD))
+        return sum(map(len, chosen)) / num_words if num_words else float("nan")
 
 
 class Vocabulary:
-    """Numbers the pieces of texts; what it has seen makes the next text fast, and never changes a result.
+    """Finds the pieces of texts; what it has seen makes the next text fast, and never changes a result.
 
     Args:
         splits: texts fall into words and marks; else into what white space parts.
@@ -125,50 +146,42 @@ class Vocabulary:
 
     def __init__(self, *, splits: bool) -> None:
         self._splits = splits
-        self._parts = _Remembering(self._numbers_of, longest=CACHED_CHARACTERS)
-        self._numbers = _Remembering(self._new_number)
-        self._facts = np.zeros((4, 1 << 12), np.int64)  # of each number: characters, word, letter, unspaced
+        self._parts = _Remembering(self._pieces_of)
+        self._kinds = _Remembering(self._kind_of)
 
     def read(self, text: str) -> Pieces:
-        if len(self._numbers) > MAX_PIECES:
-            self._numbers.clear()
+        if max(len(self._parts), len(self._kinds)) > MAX_REMEMBERED:
             self._parts.clear()
+            self._kinds.clear()
         parts = map(self._parts.__getitem__, text.split())
-        numbers = np.fromiter(chain.from_iterable(parts), dtype=np.int64)
-        lengths, is_word, has_letter, is_unspaced = self._facts[:, numbers]
-        return Pieces(
-            numbers, lengths, is_word.astype(bool), has_letter.astype(bool), is_unspaced.astype(bool)
-        )
+        pieces = Pieces(chain.from_iterable(parts))
+        pieces.known, pieces.is_ascii = self._kinds, text.isascii()
+        return pieces
 
-    def number_of(self, piece: str) -> int:
-        """The number of a piece, or -1 where no text had it."""
-        return self._numbers.get(piece, -1)
+    def _pieces_of(self, part: str) -> tuple[str, ...]:
+        """Of what is between two white spaces."""
+        if not self._splits or (part.isascii() and part.isalpha()):
+            return (part,)
+        return tuple(pieces_of(part))
 
-    def _numbers_of(self, part: str) -> tuple[int, ...]:
-        """The numbers of what is between two white spaces."""
-        pieces = pieces_of(part) if self._splits else [part]
-        return tuple(map(self._numbers.__getitem__, pieces))
-
-    def _new_number(self, piece: str) -> int:
-        number = len(self._numbers)
-        if number == self._facts.shape[1]:
-            self._facts = np.concatenate([self._facts, np.zeros_like(self._facts)], axis=1)
+    def _kind_of(self, piece: str) -> int:
+        if piece.isascii() and piece.isalpha():
+            return WORD + LETTER
         is_word = not self._splits or not _MARKS.fullmatch(piece)
+        has_letter = any(map(str.isalpha, piece))
         is_unspaced = self._splits and _UNSPACED.match(piece) is not None
-        has_letter = piece.isalpha() or any(map(str.isalpha, piece))
-        self._facts[:, number] = len(piece), is_word, has_letter, is_unspaced
-        return number
+        return WORD * is_word + LETTER * has_letter + UNSPACED_PIECE * is_unspaced
 
 
 class _Remembering(dict[str, Known]):
-    """What a function says of strings, asked once of each that has at most `longest` characters."""
+    """What a function says of strings, asked once of each that is not long."""
 
-    def __init__(self, function: Callable[[str], Known], *, longest: int = 1 << 62) -> None:
+    def __init__(self, function: Callable[[str], Known]) -> None:
         super().__init__()
-        self._function, self._longest = function, longest
+        self._function = function
 
     def __missing__(self, key: str) -> Known:
         value = self._function(key)
-        if len(key) <= self._longest:
+        if len(key) <= REMEMBERED_CHARACTERS:
             self[key] = value
         return value

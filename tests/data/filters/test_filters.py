@@ -14,6 +14,8 @@ from data.filters import (
     Reading,
     drop_reason,
 )
+from data.filters.measures import Measures, TokenMeasures
+from data.filters.words import Vocabulary
 
 PROSE = "The river runs to the sea, and that is all that we have to say of it.\n"
 
@@ -83,10 +85,27 @@ def test_every_rule_has_a_case_and_every_reason_a_rule():
     assert (
         names
         == {field.name for field in fields(FilterRules)} - NO_THRESHOLDS
-        == {name for name, *_ in CHECKS}
+        == {check.field for check in CHECKS}
     )
-    reasons = {reason for *_, reason in [*CHECKS, *LINE_CASES, *FINEWEB_CASES]}
+    reasons = {check.reason for check in CHECKS} | {reason for *_, reason in [*LINE_CASES, *FINEWEB_CASES]}
     assert reasons == set(DropReason) - {DropReason.EMPTY, DropReason.LANGUAGE}
+
+
+TEXTS = st.lists(
+    st.sampled_from(["a", "b", "word", " ", "\n", "\n\n", "\u2028", "a b a b c d e "]),
+    min_size=1,
+    max_size=40,
+)
+
+
+@pytest.mark.parametrize("kind", [Measures, TokenMeasures])
+@given(TEXTS.map("".join))
+def test_where_a_rule_is_not_asked_nothing_repeats(kind, text):
+    measures = kind(text, vocabulary=Vocabulary(splits=kind is TokenMeasures))
+    asked = [check for check in CHECKS if check.where is not None]
+    assert asked
+    for check in asked:
+        assert check.where(measures) or check.measure(measures) == 0, check.field
 
 
 LINE_CASES = [

@@ -41,9 +41,23 @@ def check(words: list[str]) -> None:
     ]
 
 
-@given(WORDS)
-def test_repeated_sequences_are_what_their_definition_says(words):
-    check(words)
+@given(WORDS, st.sampled_from([0, 20, 1 << 30]))
+def test_repeated_sequences_are_what_their_definition_says(words, most_counted):
+    """By counting and by sorting, whatever the text's length."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data.filters.repetition.SHORT_PIECES", most_counted)
+        check(words)
+
+
+@given(st.lists(st.sampled_from("ab\u4e2d\u56fd"), max_size=60))
+def test_counting_and_sorting_find_the_same_in_scripts_without_spaces(words):
+    pieces, found = Vocabulary(splits=True).read(" ".join(words)), []
+    for most_counted in (0, 1 << 30):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("data.filters.repetition.SHORT_PIECES", most_counted)
+            repetition = Repetition(pieces)
+        found.append([repetition.characters(size) for size in (*TOP_SIZES, *DUPLICATE_SIZES)])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("num_kinds", [1, 3, 50])

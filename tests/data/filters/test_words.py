@@ -1,3 +1,4 @@
+import math
 import re
 
 import pytest
@@ -8,6 +9,8 @@ from data.filters import DropReason, FilterRules, LanguageRules, Reading, drop_r
 from data.filters.stop_words import STOP_WORDS
 from data.filters.words import (
     ENDS_SENTENCE,
+    LETTER,
+    WORD,
     Vocabulary,
     longest_word,
     num_line_words,
@@ -45,9 +48,23 @@ def test_what_a_vocabulary_has_seen_does_not_change_what_it_reads(texts):
     vocabulary = Vocabulary(splits=True)
     for text in texts:
         pieces, read = pieces_of(text), vocabulary.read(text)
-        assert read.lengths.tolist() == list(map(len, pieces))
-        assert [read.numbers.tolist().index(n) for n in read.numbers] == [pieces.index(p) for p in pieces]
-        assert read.has_letter.tolist() == [any(map(str.isalpha, p)) for p in pieces]
+        assert read == pieces
+        assert read.num(LETTER) == sum(any(map(str.isalpha, each)) for each in pieces)
+        fresh = Vocabulary(splits=True).read(text)
+        assert fresh.kinds == read.kinds
+        words = [len(p) for p, kind in zip(pieces, read.kinds, strict=True) if kind in (WORD, WORD + LETTER)]
+        assert read.mean_spaced_word() == pytest.approx(sum(words) / (len(words) or math.nan), nan_ok=True)
+
+
+def test_a_vocabulary_that_forgets_reads_the_same(monkeypatch):
+    monkeypatch.setattr("data.filters.words.MAX_REMEMBERED", 3)
+    vocabulary = Vocabulary(splits=True)
+    first = vocabulary.read("The mill's wheel turns, and turns.")
+    for text in ("one two three four", "\u4e2d\u6587, five", "x" * 100 + ", six."):
+        read = vocabulary.read(text)
+        assert read == pieces_of(text)
+        assert read.kinds == Vocabulary(splits=True).read(text).kinds
+    assert [first.num(kind) for kind in (WORD, LETTER)] == [6, 6]
 
 
 @pytest.mark.parametrize(
