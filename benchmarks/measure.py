@@ -75,7 +75,7 @@ class Result:
     """One measurement: ours against peers, or against limits."""
 
     title: str
-    unit: str
+    unit: str = ""
     "What is counted (tokens, MB, documents); empty: the seconds are the figure."
     figures: list[Figure] = field(default_factory=list)
     limits: list[Limit] = field(default_factory=list)

@@ -1,5 +1,6 @@
 """Token shards: Arrow IPC files, one row per document or example, read as one long array without a copy."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -189,6 +190,22 @@ class TokenShards:
             if sizes
             else np.zeros(1, np.int64)
         )
+
+    def starts_within(self, begin: int, end: int) -> tuple[int, NDArray[np.int64]]:
+        """The first row that begins at token `begin` or later, and where those begin that do so before `end` > `begin`.
+
+        Looked up in the mapped files, for whoever needs a few of `row_starts` and not an array of them all.
+        """
+        batch = max(0, min(bisect_right(self.tokens.starts, begin), len(self._batches)) - 1)
+        first, found = self.num_rows, []
+        while batch < len(self._batches) and self.tokens.starts[batch] < end:
+            offsets = self._batches[batch].column("input_ids").offsets.to_numpy()
+            shift = self.tokens.starts[batch] - int(offsets[0])
+            low, high = (bisect_left(offsets, place - shift, hi=len(offsets) - 1) for place in (begin, end))
+            first = min(first, int(self._first_rows[batch]) + low)
+            found.append(offsets[low:high].astype(np.int64) + shift)
+            batch += 1
+        return first, np.concatenate([np.empty(0, np.int64), *found])
 
     def row_name(self, row: int) -> str:
         """The document or example id of a row, for whoever must name it to a person."""
