@@ -116,7 +116,7 @@ def planted(megabytes: float, *, seed: int) -> list[Document]:
     """Stretches of source of 1 to 6 kB; after them copies of every other one, with 0 to 15 % of the words replaced."""
     chance = random.Random(seed)
     texts: list[str] = []
-    files = [file.path.read_text(errors="ignore") for file in list_files([STDLIB])]
+    files = [Path(file.path).read_text(errors="ignore") for file in list_files([STDLIB])]
     while sum(map(len, texts)) < megabytes * 1e6 and files:
         text, start = files.pop(), 0
         while start < len(text):
