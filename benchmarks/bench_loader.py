@@ -3,7 +3,7 @@
 Required: 20 million tokens a second in the order of training (every sequence from anywhere in the corpus); and
 resident memory of our own that a corpus of many times the size leaves as it is (mapped pages of files are shown apart:
 the system takes them back when it wants to). Fitted sequences have a table of their pieces, so that theirs grows: it is
-held against a number of bytes a piece. `--megabytes 10 10000` wants 10 GB of room below TMPDIR.
+held against a number of bytes a document. `--megabytes 10 10000` wants 10 GB of room below TMPDIR.
 """
 
 import sys
@@ -24,7 +24,7 @@ from data.fitted import Fit, FittedSequences
 from data.packed import Boundaries, PackedSequences
 from data.shards import TokenFormat, TokenRow, TokenShards, TokenWriter
 
-LIMIT, GROWTH, PIECE_BYTES = 20e6, 1.25, 50.0
+LIMIT, GROWTH, DOCUMENT_BYTES = 20e6, 1.25, 60.0
 SEQ_LEN, PER_STEP, MICRO = 2048, 64, 8
 DOCUMENT_TOKENS = 1000
 SHARD_TOKENS = 4 << 20
@@ -79,7 +79,7 @@ def grown(found: dict[str, list[Memory]], sizes: list[int]) -> Result:
         if name.startswith("packed"):
             limits.append(Limit(f"{name}: times the memory", each[-1].own / each[0].own, most=GROWTH))
         elif rows:
-            limits.append(Limit(f"{name}: bytes a document more", added / rows, most=PIECE_BYTES))
+            limits.append(Limit(f"{name}: bytes a document more", added / rows, most=DOCUMENT_BYTES))
     return Result("own memory while the corpus grows", limits=limits, facts=facts)
 
 

@@ -13,7 +13,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data.errors import DataError
-from data.ipc import BatchWriter, Place, batches_of, check_columns, name_of, open_batches
+from data.ipc import (
+    BatchWriter,
+    MappedBatches,
+    MappedFile,
+    Place,
+    batches_of,
+    check_columns,
+    name_of,
+    open_batches,
+)
 from data.packing import FlatArray
 
 FORMAT_VERSION = "1"
@@ -154,16 +163,17 @@ class TokenShards:
         if not paths:
             raise DataError("there are no token shards", allowed="at least one tokens-*.arrow file")
         self.paths = tuple(paths)
-        readers = [open_batches(path, kind="tokens") for path in paths]
-        self.format = TokenFormat.of(readers[0].schema, place=paths[0])
-        for path, reader in zip(paths, readers, strict=True):
-            self._check(path, reader, tokenizer_hash)
-        self._batches = [batch for reader in readers for batch in batches_of(reader) if batch.num_rows]
+        files = [MappedFile(path, kind="tokens") for path in paths]
+        self.format = TokenFormat.of(files[0].reader.schema, place=paths[0])
+        for path, file in zip(paths, files, strict=True):
+            self._check(path, file.reader, tokenizer_hash)
+        self._batches = MappedBatches(files)
         self._first_rows = np.cumsum([0, *(batch.num_rows for batch in self._batches)], dtype=np.int64)
         self.tokens = FlatArray(self._views("input_ids"), dtype=self.format.id_type.to_pandas_dtype())
         self.loss_mask = (
             FlatArray(self._views("loss_mask"), dtype=np.uint8) if self.format.has_loss_mask else None
         )
+        self._offsets = self._batches.views(lambda batch: batch.column("input_ids").offsets)
 
     def __reduce__(self) -> tuple[object, ...]:
         return TokenShards, (self.paths,)
@@ -184,7 +194,7 @@ class TokenShards:
     @cached_property
     def row_starts(self) -> NDArray[np.int64]:
         """[num_rows + 1]: row r is the tokens [row_starts[r], row_starts[r + 1]) of the concatenation."""
-        sizes = [np.diff(batch.column("input_ids").offsets.to_numpy()) for batch in self._batches]
+        sizes = [np.diff(offsets) for offsets in self._offsets]
         return (
             np.concatenate(([0], np.cumsum(np.concatenate(sizes, dtype=np.int64))))
             if sizes
@@ -199,7 +209,7 @@ class TokenShards:
         batch = max(0, min(bisect_right(self.tokens.starts, begin), len(self._batches)) - 1)
         first, found = self.num_rows, []
         while batch < len(self._batches) and self.tokens.starts[batch] < end:
-            offsets = self._batches[batch].column("input_ids").offsets.to_numpy()
+            offsets = self._offsets[batch]
             shift = self.tokens.starts[batch] - int(offsets[0])
             low, high = (bisect_left(offsets, place - shift, hi=len(offsets) - 1) for place in (begin, end))
             first = min(first, int(self._first_rows[batch]) + low)
@@ -214,7 +224,7 @@ class TokenShards:
         return str(self._batches[batch].column("id")[row - int(self._first_rows[batch])].as_py())
 
     def _views(self, column: str) -> list[NDArray[np.generic]]:
-        return [batch.column(column).flatten().to_numpy(zero_copy_only=True) for batch in self._batches]
+        return self._batches.views(lambda batch: batch.column(column).flatten())
 
     def _check(self, path: Path, reader: pa.RecordBatchFileReader, tokenizer_hash: str | None) -> None:
         found = TokenFormat.of(reader.schema, place=path)
