@@ -194,12 +194,20 @@ class TokenShards:
     @cached_property
     def row_starts(self) -> NDArray[np.int64]:
         """[num_rows + 1]: row r is the tokens [row_starts[r], row_starts[r + 1]) of the concatenation."""
+        return self.read_row_starts()
+
+    def read_row_starts(self) -> NDArray[np.int64]:
+        """`row_starts`, not kept here: for whoever needs it once."""
         sizes = [np.diff(offsets) for offsets in self._offsets]
         return (
             np.concatenate(([0], np.cumsum(np.concatenate(sizes, dtype=np.int64))))
             if sizes
             else np.zeros(1, np.int64)
         )
+
+    def row_of(self, token: int) -> int:
+        """The row that a token of the concatenation is in."""
+        return self.starts_within(token + 1, token + 2)[0] - 1
 
     def starts_within(self, begin: int, end: int) -> tuple[int, NDArray[np.int64]]:
         """The first row that begins at token `begin` or later, and where those begin that do so before `end` > `begin`.
