@@ -24,7 +24,7 @@ from data.fitted import Fit, FittedSequences
 from data.packed import Boundaries, PackedSequences
 from data.shards import TokenFormat, TokenRow, TokenShards, TokenWriter
 
-LIMIT, GROWTH, DOCUMENT_BYTES = 20e6, 1.25, 32.0
+LIMIT, GROWTH, DOCUMENT_BYTES = 20e6, 1.25, 40.0
 SEQ_LEN, PER_STEP, MICRO = 2048, 64, 8
 DOCUMENT_TOKENS = 1000
 SHARD_TOKENS = 4 << 20
