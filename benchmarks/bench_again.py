@@ -58,25 +58,25 @@ def main() -> int:
                 "a finished recipe, run again",
                 {"run": _command("run", store)},
                 repeats=options.repeats,
-                limit=1.5,
+                most_seconds=1.5,
             ),
             compare(
                 "a finished recipe, planned",
                 {"plan": _command("plan", store)},
                 repeats=options.repeats,
-                limit=1.5,
+                most_seconds=1.5,
             ),
             compare(
                 "a recipe of 200 nodes, planned",
                 {"plan": _command("plan", f"{temporary}/empty", f"recipe={wide}")},
                 repeats=options.repeats,
-                limit=2.5,
+                most_seconds=2.5,
             ),
             compare(
                 "10,000 nodes as dataclasses, all built",
                 {"plan": lambda: _plan(planner)},
                 repeats=options.repeats,
-                limit=3.0,
+                most_seconds=3.0,
             ),
         ]
     return 0 if publish(results, json_file=options.json) else 1

@@ -31,7 +31,7 @@ from datatrove.pipeline.filters import (
 from datatrove.utils.text import PUNCTUATION_SET
 from datatrove.utils.word_tokenizers import WhitespaceTokenizer, WordTokenizer
 from loguru import logger
-from measure import Contender, Result, arguments, compare, publish
+from measure import Contender, Limit, Result, arguments, compare, publish
 from nltk.tokenize import NLTKWordTokenizer
 
 from data.filters import FilterRules, Judge
@@ -207,7 +207,11 @@ def measured(name: str, texts: Sequence[str], rules: FilterRules, options: argpa
         print(f"{name}, datatrove with {words} words:")
         facts[words] = differences(texts, rules, peer, options.shown)
         contenders[f"datatrove, {words} words"] = _timed(lambda peer=peer: peer.run(texts), megabytes)
-    return compare(name, contenders, unit="MB", repeats=options.repeats, **facts)
+    limits = dict.fromkeys(list(contenders)[1:], LEAST_RATIO)
+    result = compare(name, contenders, unit="MB", repeats=options.repeats, least_ratios=limits, **facts)
+    unexplained = sum(found[UNEXPLAINED] for found in facts.values())
+    result.limits.append(Limit("differences that are not explained", unexplained, most=0))
+    return result
 
 
 def _timed(function: Callable[[], object], megabytes: float) -> Contender:
@@ -246,14 +250,7 @@ def main() -> int:
             mean = sum(map(len, of_length)) // len(of_length)
             name = f"FineWeb's rules on {len(of_length)} documents of {mean} characters"
             results.append(measured(name, of_length, rules.rules, options))
-    publish(results, json_file=options.json)
-    slow = [each.title for each in results if min(figure.ratio for figure in each.figures[1:]) < LEAST_RATIO]
-    unexplained = [each.title for each in results if any(found[UNEXPLAINED] for found in each.facts.values())]
-    for title in slow:
-        print(f"less than {LEAST_RATIO} times the speed: {title}")
-    for title in unexplained:
-        print(f"differences that are not explained: {title}")
-    return 1 if slow or unexplained else 0
+    return 0 if publish(results, json_file=options.json) else 1
 
 
 if __name__ == "__main__":

@@ -1,59 +1,99 @@
 """Token shards to training batches: tokens a second into arrays on one core, and memory while the corpus grows.
 
-Against limits: 20 million tokens a second, in the order of training (every sequence from anywhere in the corpus); and
+Required: 20 million tokens a second in the order of training (every sequence from anywhere in the corpus); and
 resident memory of our own that a corpus of many times the size leaves as it is (mapped pages of files are shown apart:
-the system takes them back when it wants to).
+the system takes them back when it wants to). Fitted sequences have a table of their pieces, so that theirs grows: it is
+held against a number of bytes a document. `--megabytes 10 10000` wants 10 GB of room below TMPDIR.
 """
 
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
-from measure import Result, arguments, compare, publish
+from measure import Limit, Result, arguments, compare, publish
 
-from data.batches import TrainingBatches
+from data.batches import SequencePool, TrainingBatches
+from data.fitted import Fit, FittedSequences
 from data.packed import Boundaries, PackedSequences
 from data.shards import TokenFormat, TokenRow, TokenShards, TokenWriter
 
-LIMIT = 20e6
+LIMIT, GROWTH, DOCUMENT_BYTES = 20e6, 1.25, 40.0
 SEQ_LEN, PER_STEP, MICRO = 2048, 64, 8
 DOCUMENT_TOKENS = 1000
 SHARD_TOKENS = 4 << 20
 STEPS = 40
 
+POOLS: dict[str, Callable[[TokenShards], SequencePool]] = {
+    "packed": partial(PackedSequences, seq_len=SEQ_LEN),
+    "packed, documents masked": partial(PackedSequences, seq_len=SEQ_LEN, boundaries=Boundaries.mask),
+    "best fit": partial(FittedSequences, seq_len=SEQ_LEN),
+    "padded": partial(FittedSequences, seq_len=SEQ_LEN, fit=Fit.one),
+}
+
+
+class Memory(NamedTuple):
+    """Of a process that has read some steps."""
+
+    own: int
+    mapped: int
+    seconds: float
+    "To open the shards and lay out the sequences."
+    num_rows: int
+
 
 def main() -> int:
     parser = arguments(__doc__ or "")
     parser.add_argument(
-        "--megabytes", type=int, nargs="+", default=[10, 100, 1000], help="sizes of the corpus"
+        "--megabytes", type=int, nargs="+", default=[10, 100, 1000], help="sizes of the corpus, ascending"
     )
     options = parser.parse_args()
-    results = []
+    results: list[Result] = []
+    found: dict[str, list[Memory]] = {name: [] for name in POOLS}
     for size in options.megabytes:
         with tempfile.TemporaryDirectory() as temporary:
             paths = write_corpus(Path(temporary), size << 20)
+            for name in POOLS:
+                found[name].append(in_own_process(paths, name))
             results += measured(paths, size, repeats=options.repeats)
-    return 0 if publish(results, json_file=options.json) else 1
+    return 0 if publish([*results, grown(found, options.megabytes)], json_file=options.json) else 1
+
+
+def grown(found: dict[str, list[Memory]], sizes: list[int]) -> Result:
+    """Own memory by pool and size of the corpus, against what it may grow by."""
+    facts: dict[str, object] = {}
+    limits = []
+    for name, each in found.items():
+        facts |= {
+            f"{name}, {size} MB": f"{memory.own / 2**20:.0f} MiB (and {memory.mapped / 2**20:.0f} mapped, "
+            f"laid out in {memory.seconds:.1f} s)"
+            for size, memory in zip(sizes, each, strict=True)
+        }
+        added, rows = each[-1].own - each[0].own, each[-1].num_rows - each[0].num_rows
+        if name.startswith("packed"):
+            limits.append(Limit(f"{name}: times the memory", each[-1].own / each[0].own, most=GROWTH))
+        elif rows:
+            limits.append(Limit(f"{name}: bytes a document more", added / rows, most=DOCUMENT_BYTES))
+    return Result("own memory while the corpus grows", limits=limits, facts=facts)
 
 
 def measured(paths: list[Path], megabytes: int, *, repeats: int) -> list[Result]:
     shards = TokenShards(paths)
-    memory = in_own_process(paths)
+    facts = {"tokens": f"{shards.num_tokens:,}", "seq_len": SEQ_LEN}
     found = []
-    for boundaries in Boundaries:
-        pool = PackedSequences(shards, seq_len=SEQ_LEN, boundaries=boundaries)
-        batches = TrainingBatches([pool], sequences_per_step=PER_STEP, seed=1)
-        title = f"{megabytes} MB of tokens, boundaries {boundaries.name}"
-        limit = LIMIT if boundaries is Boundaries.ignore else None
-        facts = {"tokens": f"{shards.num_tokens:,}", "seq_len": SEQ_LEN, **memory}
+    for name in ("packed", "packed, documents masked"):
+        batches = TrainingBatches([POOLS[name](shards)], sequences_per_step=PER_STEP, seed=1)
         contenders = {"headrace": partial(read, batches)}
-        if boundaries is Boundaries.ignore:
+        if not found:
             contenders["numpy memmap, random rows"] = partial(read_bare, shards)
-        found.append(compare(title, contenders, unit="tokens", repeats=repeats, limit=limit, **facts))
+        title = f"{megabytes} MB of tokens, {name}"
+        found.append(compare(title, contenders, unit="tokens", repeats=repeats, least_rate=LIMIT, **facts))
     return found
 
 
@@ -82,19 +122,20 @@ def read_bare(shards: TokenShards) -> float:
     return float(STEPS * PER_STEP * SEQ_LEN)
 
 
-def in_own_process(paths: list[Path]) -> dict[str, str]:
-    """Resident memory of a fresh process that has read some steps: its own, and mapped from files."""
-    with get_context("spawn").Pool(1) as pool:
-        own, mapped = pool.apply(_memory, (paths,))
-    return {"own_memory": f"{own / 2**20:.0f} MiB", "mapped": f"{mapped / 2**20:.0f} MiB"}
+def in_own_process(paths: list[Path], pool: str) -> Memory:
+    """Resident memory of a fresh process that has read some steps."""
+    with get_context("spawn").Pool(1) as workers:
+        return workers.apply(_memory, (paths, pool))
 
 
-def _memory(paths: list[Path]) -> tuple[int, int]:
-    pool = PackedSequences(TokenShards(paths), seq_len=SEQ_LEN)
-    batches = TrainingBatches([pool], sequences_per_step=PER_STEP, seed=1)
+def _memory(paths: list[Path], pool: str) -> Memory:
+    begun = time.perf_counter()
+    shards = TokenShards(paths)
+    batches = TrainingBatches([POOLS[pool](shards)], sequences_per_step=PER_STEP, seed=1)
+    seconds = time.perf_counter() - begun
     read(batches)
     found = psutil.Process().memory_info()
-    return found.rss - found.shared, found.shared
+    return Memory(found.rss - found.shared, found.shared, seconds, shards.num_rows)
 
 
 def write_corpus(folder: Path, num_bytes: int) -> list[Path]:

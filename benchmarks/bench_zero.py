@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measure import arguments, machine
+from measure import Limit, Result, arguments, publish
 
 HEADRACE = Path(sys.executable).with_name("headrace")
 LIMITS = {"fp32": 1e-4, "bf16": 5e-3}
@@ -38,7 +38,8 @@ def main() -> int:
     )
     parser.add_argument("--ranks", nargs="+", type=int, default=list(RANKS))
     options = parser.parse_args()
-    found = []
+    results = []
+    keys: dict[str, set[str]] = {precision: set() for precision in options.precisions}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         _run(root / "data", "tokens")
@@ -48,31 +49,21 @@ def main() -> int:
                 for stage in options.stages:
                     began = time.monotonic()
                     key, losses = _losses(root, precision, stage, ranks, options.learning_rate)
+                    keys[precision].add(key)
                     reference = reference or losses
                     difference = max(abs(a - b) for a, b in zip(losses, reference, strict=True))
-                    found.append(
-                        {
-                            "precision": precision,
-                            "zero_stage": stage,
-                            "ranks": ranks,
-                            "key": key,
-                            "last_loss": losses[-1],
-                            "largest_difference": difference,
-                            "holds": difference <= LIMITS[precision] and len(losses) == NUM_STEPS,
-                            "seconds": time.monotonic() - began,
-                        }
+                    limits = [
+                        Limit("largest difference of a loss", difference, most=LIMITS[precision]),
+                        Limit("steps", len(losses), least=NUM_STEPS, most=NUM_STEPS),
+                    ]
+                    facts = {"last_loss": losses[-1], "seconds": time.monotonic() - began}
+                    results.append(
+                        Result(f"{precision}, ZeRO {stage}, {ranks} ranks", limits=limits, facts=facts)
                     )
-                    print("  ".join(f"{name} {value}" for name, value in found[-1].items()), flush=True)
-    keys = {
-        precision: {each["key"] for each in found if each["precision"] == precision}
-        for precision in options.precisions
-    }
-    holds = all(each["holds"] for each in found) and all(len(each) == 1 for each in keys.values())
-    text = json.dumps({"machine": machine(), "results": found, "holds": holds})
-    if options.json:
-        options.json.write_text(text + "\n")
-    print(text)
-    return 0 if holds else 1
+                    print(results[-1].title, *map(str, limits), sep="; ", flush=True)
+    one_key = [Limit(f"fingerprints of {name}", len(found), most=1) for name, found in keys.items()]
+    results.append(Result("Circumstance is not identity", limits=one_key))
+    return 0 if publish(results, json_file=options.json) else 1
 
 
 def _losses(

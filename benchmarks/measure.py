@@ -8,6 +8,9 @@
 A contender is a function without arguments. It returns how many units of work it did, or None where the time itself
 is the figure. The first one named is ours; each round's ratio is the peer's seconds per unit over ours, and the ratio
 shown is the median over rounds: above 1, ours is faster.
+
+What is required is named beside what is measured, as `Limit`s of a result; every one is printed with what was reached
+and `met` or `MISSED`, and `publish` says whether all are met, which makes the exit code.
 """
 
 import argparse
@@ -47,25 +50,42 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """What is required, and what was reached."""
+
+    what: str
+    reached: float
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def is_met(self) -> bool:
+        return (self.least is None or self.reached >= self.least) and (
+            self.most is None or self.reached <= self.most
+        )
+
+    def __str__(self) -> str:
+        bounds = {"at least": self.least, "at most": self.most}
+        words = ", ".join(f"{word} {bound:,g}" for word, bound in bounds.items() if bound is not None)
+        return f"{self.what}: {self.reached:,.4g}, {words}: {'met' if self.is_met else 'MISSED'}"
+
+
+@dataclass(frozen=True)
 class Result:
-    """One measurement: ours against peers, or against a limit."""
+    """One measurement: ours against peers, or against limits."""
 
     title: str
-    unit: str
+    unit: str = ""
     "What is counted (tokens, MB, documents); empty: the seconds are the figure."
-    figures: list[Figure]
-    limit: float | None = None
-    "The most that ours may reach, in seconds, or the least in units a second; None: none is set."
+    figures: list[Figure] = field(default_factory=list)
+    limits: list[Limit] = field(default_factory=list)
     facts: dict[str, object] = field(default_factory=dict)
     "What a reader needs beside the figures: sizes, versions, the peer's settings."
 
     @property
     def holds(self) -> bool:
-        """Whether ours keeps the limit; true where none is set."""
-        ours = self.figures[0]
-        if self.limit is None:
-            return True
-        return ours.median_rate >= self.limit if self.unit else ours.median_seconds <= self.limit
+        """Whether every limit is met; true where none is set."""
+        return all(limit.is_met for limit in self.limits)
 
 
 def compare(
@@ -75,21 +95,34 @@ def compare(
     unit: str = "",
     repeats: int = 7,
     warmups: int = 1,
-    limit: float | None = None,
+    most_seconds: float | None = None,
+    least_rate: float | None = None,
+    least_ratios: Mapping[str, float] | None = None,
     **facts: object,
 ) -> Result:
-    """Run the contenders in turn for `repeats` rounds, after `warmups` that are not counted."""
+    """Run the contenders in turn for `repeats` rounds, after `warmups` that are not counted.
+
+    Limits of ours: `most_seconds`, `least_rate` in units a second, and `least_ratios` to peers by their names.
+    """
     assert contenders
     assert repeats > 0
     rounds = [_one_round(contenders, turn=turn, unit=unit) for turn in range(warmups + repeats)][warmups:]
     names = list(contenders)
-    return Result(title, unit, [_figure(name, names[0], rounds) for name in names], limit, facts)
+    figures = {name: _figure(name, names[0], rounds) for name in names}
+    ours, limits = figures[names[0]], []
+    if most_seconds is not None:
+        limits.append(Limit("median seconds", ours.median_seconds, most=most_seconds))
+    if least_rate is not None:
+        limits.append(Limit(f"{unit}/s", ours.median_rate, least=least_rate))
+    for name, least in (least_ratios or {}).items():
+        limits.append(Limit(f"times {name}", figures[name].ratio, least=least))
+    return Result(title, unit, list(figures.values()), limits, facts)
 
 
 def publish(results: Sequence[Result], *, json_file: Path | None = None) -> bool:
-    """Print the tables and one line of JSON (to `json_file` where given); true when every limit holds."""
+    """Print the tables and one line of JSON (to `json_file` where given); true when every limit is met."""
     for result in results:
-        _print_table(result)
+        _print_result(result)
     document = {
         "machine": machine(),
         "results": [asdict(result) | {"holds": result.holds} for result in results],
@@ -152,9 +185,16 @@ def _figure(name: str, ours: str, rounds: list[dict[str, tuple[float, float]]]) 
     return Figure(name, [each[name][0] for each in rounds], [each[name][1] for each in rounds], ratio)
 
 
-def _print_table(result: Result) -> None:
+def _print_result(result: Result) -> None:
     facts = "; ".join(f"{key} {value}" for key, value in result.facts.items())
     print(f"\n{result.title}" + (f" ({facts})" if facts else ""))
+    if result.figures:
+        _print_table(result)
+    for limit in result.limits:
+        print(f"  limit: {limit}")
+
+
+def _print_table(result: Result) -> None:
     rate = f"{result.unit}/s" if result.unit else ""
     print(f"  {'':24} {'median s':>10} {'min s':>10} {'max s':>10} {rate:>14} {'ours is':>10}")
     for index, each in enumerate(result.figures):
@@ -164,9 +204,6 @@ def _print_table(result: Result) -> None:
             f"  {each.name:24} {each.median_seconds:>10.3f} {min(each.seconds):>10.3f} {max(each.seconds):>10.3f}"
             f" {shown:>14} {ratio:>10}"
         )
-    if result.limit is not None:
-        words = f"at least {result.limit:g} {rate}" if result.unit else f"at most {result.limit:g} s"
-        print(f"  limit: {words}: {'holds' if result.holds else 'DOES NOT HOLD'}")
 
 
 def _read(path: str) -> list[str]:

@@ -4,7 +4,7 @@ A document of more than T targets is cut into pieces of T. Pieces are fitted int
 decreasing, which cuts the truncations of concatenation to those that length forces (Ding et al. 2024, "Fewer
 Truncations Improve Language Modeling"). Pieces of one length are placed together, as in histogram packing (Krell et
 al. 2021, "Efficient Sequence Packing without Cross-contamination"), so that time grows with T and not with the corpus.
-Memory is some 40 bytes for each piece.
+Memory is 12 bytes for each piece and as much for each sequence.
 """
 
 from bisect import bisect_left, insort
@@ -41,19 +41,21 @@ class FittedSequences(SequencePool):
         boundaries: Boundaries = Boundaries.ignore,
     ) -> None:
         self.shards, self.seq_len, self.boundaries = shards, seq_len, boundaries
-        rows, begins, lengths = _pieces(shards.row_starts, seq_len)
-        if not len(rows):
+        begins, lengths = _pieces(shards.read_row_starts(), seq_len)
+        if not len(begins):
             raise DataError(
                 f"none of {shards.num_rows} documents has a token to learn",
                 where=str(shards.paths[0].parent),
                 allowed="documents of more than their end-of-text id",
                 do="add text",
             )
-        bins = best_fit(lengths, seq_len) if fit is Fit.best else np.arange(len(rows))
+        bins = best_fit(lengths, seq_len) if fit is Fit.best else np.arange(len(begins))
         order = np.lexsort((begins, bins))
-        self._rows, self._begins, self._lengths = rows[order], begins[order], lengths[order]
+        self._begins, self._lengths = begins[order], lengths[order].astype(np.int32)
         self._offsets = np.concatenate(([0], np.cumsum(np.bincount(bins))))
-        self._targets = np.add.reduceat(self._lengths, self._offsets[:-1])
+        self._targets = np.add.reduceat(self._lengths, self._offsets[:-1]).astype(
+            np.int32
+        )  # at most seq_len each
 
     @property
     def num_sequences(self) -> int:
@@ -73,26 +75,30 @@ class FittedSequences(SequencePool):
         if self.boundaries is Boundaries.mask:
             batch |= {"document_ids": np.empty(shape, np.int64), "position_ids": np.empty(shape, np.int64)}
         for place, sequence in enumerate(sequences.tolist()):
-            self._fill_row(batch, place, self.spans(sequence))
+            self._fill_row(batch, place, self._pieces_of(sequence))
         return batch
 
     def num_targets(self, sequences: Ints) -> int:
         return int(self._targets[sequences].sum())
 
     def spans(self, sequence: int) -> list[Span]:
-        pieces = slice(*self._offsets[sequence : sequence + 2].tolist())
-        found = zip(self._rows[pieces], self._begins[pieces], self._lengths[pieces], strict=True)
-        return [Span(int(row), int(begin), int(begin + length + 1)) for row, begin, length in found]
+        return [Span(self.shards.row_of(begin), begin, end) for begin, end in self._pieces_of(sequence)]
 
-    def _fill_row(self, batch: Batch, place: int, spans: list[Span]) -> None:
+    def _pieces_of(self, sequence: int) -> list[tuple[int, int]]:
+        """Their tokens, inputs and targets: [begin, end) of the concatenation."""
+        pieces = slice(*self._offsets[sequence : sequence + 2].tolist())
+        begins, lengths = self._begins[pieces].tolist(), self._lengths[pieces].tolist()
+        return [(begin, begin + length + 1) for begin, length in zip(begins, lengths, strict=True)]
+
+    def _fill_row(self, batch: Batch, place: int, pieces: list[tuple[int, int]]) -> None:
         first = 0
-        for document, span in enumerate(spans):
-            tokens = self.shards.tokens.read(span.begin, span.end)
+        for document, (begin, end) in enumerate(pieces):
+            tokens = self.shards.tokens.read(begin, end)
             here = slice(first, first + len(tokens) - 1)
             batch["input_ids"][place, here], batch["labels"][place, here] = tokens[:-1], tokens[1:]
             self._mark(batch, place, here, document)
             first = here.stop
-        self._mark(batch, place, slice(first, self.seq_len), len(spans))  # padding is a document of its own
+        self._mark(batch, place, slice(first, self.seq_len), len(pieces))  # padding is a document of its own
 
     def _mark(self, batch: Batch, place: int, here: slice, document: int) -> None:
         if self.boundaries is Boundaries.mask:
@@ -100,13 +106,13 @@ class FittedSequences(SequencePool):
             batch["position_ids"][place, here] = np.arange(here.stop - here.start)
 
 
-def _pieces(row_starts: Ints, seq_len: int) -> tuple[Ints, Ints, Ints]:
-    """Row, first token and number of targets of each piece, all [num_pieces], in the order of the rows."""
+def _pieces(row_starts: Ints, seq_len: int) -> tuple[Ints, Ints]:
+    """First token and number of targets of each piece, both [num_pieces], in the order of the rows."""
     targets = np.diff(row_starts) - 1
     counts = -(-targets // seq_len)
     rows = np.repeat(np.arange(len(targets)), counts)
     number = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return rows, row_starts[rows] + number * seq_len, np.minimum(seq_len, targets[rows] - number * seq_len)
+    return row_starts[rows] + number * seq_len, np.minimum(seq_len, targets[rows] - number * seq_len)
 
 
 def best_fit(lengths: Ints, capacity: int) -> Ints:

@@ -5,12 +5,15 @@ The same rows give the same bytes: batches end by the rows' own sizes alone, not
 path or version is written.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Generic, Self, TypeVar
+from typing import Any, BinaryIO, Generic, Self, TypeVar, overload
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from data.errors import DataError
 
@@ -81,8 +84,14 @@ def open_batches(place: Place, *, kind: str) -> pa.RecordBatchFileReader:
 
     Raises `DataError` where `place` is missing or is not a whole Arrow IPC file; `kind` names what was expected.
     """
-    try:
+    with _whole(place, kind):
         return pa.ipc.open_file(pa.memory_map(str(place)) if isinstance(place, Path) else place)
+
+
+@contextmanager
+def _whole(place: Place, kind: str) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
             f"this is not a whole file of {kind}: {error}",
@@ -90,6 +99,62 @@ def open_batches(place: Place, *, kind: str) -> pa.RecordBatchFileReader:
             allowed="an Arrow IPC file that its writer closed",
             do="delete it and write it again",
         ) from error
+
+
+class MappedFile:
+    """A local file of record batches; raises as `open_batches` does.
+
+    Arrow's objects take some kilobytes for each record batch, and a corpus has many: so none is kept, and `view` gives
+    arrays that hold on to the mapped file alone.
+    """
+
+    def __init__(self, path: Path, *, kind: str) -> None:
+        with _whole(path, kind):
+            source = pa.memory_map(str(path))
+            self.reader = pa.ipc.open_file(source)
+            self._bytes = np.frombuffer(source.read_buffer(), np.uint8)
+
+    def view(self, values: pa.Array) -> NDArray[np.generic]:
+        """Numbers of one of its batches, as numpy."""
+        found: NDArray[np.generic] = values.to_numpy(zero_copy_only=True)
+        if not len(found):
+            return found
+        start = found.__array_interface__["data"][0] - self._bytes.__array_interface__["data"][0]
+        assert 0 <= start <= len(self._bytes) - found.nbytes, "an array of another file"
+        return self._bytes[start : start + found.nbytes].view(found.dtype)
+
+
+class MappedBatches(Sequence[pa.RecordBatch]):
+    """The record batches of some files that have rows, each opened when it is asked for, in some 50 us."""
+
+    def __init__(self, files: Sequence[MappedFile]) -> None:
+        batches = ((file, number) for file in files for number in range(file.reader.num_record_batches))
+        self._places = [each for each in batches if self._open(each).num_rows]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> pa.RecordBatch: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[pa.RecordBatch]: ...
+
+    def __getitem__(self, index: int | slice) -> pa.RecordBatch | list[pa.RecordBatch]:
+        found = self._places[index]
+        return [*map(self._open, found)] if isinstance(found, list) else self._open(found)
+
+    def extend(self, others: "MappedBatches") -> None:
+        """Go on with those of more files."""
+        self._places += others._places  # noqa: SLF001 - its own kind
+
+    def views(self, values: Callable[[pa.RecordBatch], pa.Array]) -> list[NDArray[np.generic]]:
+        """Some numbers of each batch, as arrays of the mapped files."""
+        return [place[0].view(values(self._open(place))) for place in self._places]
+
+    @staticmethod
+    def _open(place: tuple[MappedFile, int]) -> pa.RecordBatch:
+        return place[0].reader.get_batch(place[1])
 
 
 def check_columns(reader: pa.RecordBatchFileReader, *, schema: pa.Schema, kind: str, place: Place) -> None:

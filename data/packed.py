@@ -1,8 +1,7 @@
 """Sequences cut out of one long concatenation of documents: every token is a target, nothing is padding."""
 
 from enum import Enum
-
-import numpy as np
+from itertools import pairwise
 
 from data.batches import Batch, SequencePool, Span
 from data.errors import DataError
@@ -51,14 +50,15 @@ class PackedSequences(SequencePool):
         return len(sequences) * self.seq_len
 
     def spans(self, sequence: int) -> list[Span]:
-        begin, starts = sequence * self.seq_len, self.shards.row_starts
+        begin = sequence * self.seq_len
         end = begin + self.seq_len + 1
-        low = int(np.searchsorted(starts, begin, side="right")) - 1
-        high = int(np.searchsorted(starts, end))
-        bounds = np.clip(starts[low : high + 1], begin, end).tolist()
-        return [Span(low + place, bounds[place], bounds[place + 1]) for place in range(high - low)]
+        first, starts = self.shards.starts_within(begin + 1, end)
+        bounds = [begin, *starts.tolist(), end]
+        return [Span(first - 1 + place, *pair) for place, pair in enumerate(pairwise(bounds))]
 
 
 def document_batch(shards: TokenShards, targets_from: Ints, *, seq_len: int) -> Batch:
-    document_ids, position_ids = document_columns(shards.row_starts, targets_from, seq_len=seq_len)
+    """`document_ids` and `position_ids` of the sequences whose first targets are these tokens, [B]."""
+    begins = [shards.starts_within(first + 1, first + seq_len)[1] - first for first in targets_from.tolist()]
+    document_ids, position_ids = document_columns(begins, seq_len=seq_len)
     return {"document_ids": document_ids, "position_ids": position_ids}

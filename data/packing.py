@@ -21,23 +21,23 @@ class FlatArray:
     def __init__(self, pieces: Sequence[NDArray[np.generic]], *, dtype: DTypeLike) -> None:
         self.dtype = np.dtype(dtype)
         self.pieces: list[NDArray[np.generic]] = []
-        self._starts = [0]
+        self.starts = [0]  # of each piece, and the end
         self.add(pieces)
 
     def add(self, pieces: Sequence[NDArray[np.generic]]) -> None:
         """Lay more behind what is there."""
         more = [piece for piece in pieces if len(piece)]
         self.pieces += more
-        self._starts += accumulate(map(len, more), initial=self._starts.pop())
+        self.starts += accumulate(map(len, more), initial=self.starts.pop())
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return self.starts[-1]
 
     def read_into(self, out: NDArray[np.generic], start: int) -> None:
         """Fill `out` [n] with the elements [start, start + n), converted to its dtype."""
         assert 0 <= start <= len(self) - len(out), f"[{start}, {start + len(out)}) of {len(self)}"
-        piece = bisect_right(self._starts, start) - 1
-        filled, offset = 0, start - self._starts[piece]
+        piece = bisect_right(self.starts, start) - 1
+        filled, offset = 0, start - self.starts[piece]
         while filled < len(out):
             taken = self.pieces[piece][offset : offset + len(out) - filled]
             out[filled : filled + len(taken)] = taken
@@ -55,7 +55,7 @@ class FlatArray:
         Memory is bounded by the largest piece: ranges lie across pieces as rows do not, so this asks that none does.
         """
         totals = np.zeros(len(starts), dtype=np.int64)
-        for piece, first in zip(self.pieces, self._starts[:-1], strict=True):
+        for piece, first in zip(self.pieces, self.starts[:-1], strict=True):
             low, high = np.searchsorted(starts, [first, first + len(piece)])
             if low < high:
                 running = np.concatenate(([0], np.cumsum(piece, dtype=np.int64)))
@@ -79,7 +79,7 @@ def pack(tokens: FlatArray, sequences: Ints, *, seq_len: int) -> tuple[Ints, Int
     return inputs, labels
 
 
-def document_columns(row_starts: Ints, targets_from: Ints, *, seq_len: int) -> tuple[Ints, Ints]:
+def document_columns(begins: Sequence[Ints], *, seq_len: int) -> tuple[Ints, Ints]:
     """Which document each position works for, and where in it: document_ids and position_ids, both [B, T].
 
     A position belongs to the document of its *target*. So a document's first token is predicted from the
@@ -87,15 +87,13 @@ def document_columns(row_starts: Ints, targets_from: Ints, *, seq_len: int) -> t
     target only. Ids count up from 0 within a sequence; positions restart with each document.
 
     Args:
-        row_starts: [num_rows + 1], ascending; where each document begins in the concatenation.
-        targets_from: [B]; the index of each sequence's first target.
+        begins: for each sequence, which of its targets begin a document, ascending, in [1, T): one at the first
+            target opens no new id.
         seq_len: T.
     """
-    document_ids = np.zeros((len(targets_from), seq_len), dtype=np.int64)
-    inside = targets_from[:, None] + [1, seq_len]  # a start at the first target opens no new id
-    bounds = np.searchsorted(row_starts[:-1], inside)  # [B, 2] rows that begin within a sequence
-    for place, (low, high) in enumerate(bounds.tolist()):
-        document_ids[place, row_starts[low:high] - targets_from[place]] = 1
-    begins = np.where(document_ids == 1, np.arange(seq_len), 0)  # [B, T], 0 or where a document begins
+    document_ids = np.zeros((len(begins), seq_len), dtype=np.int64)
+    for ids, places in zip(document_ids, begins, strict=True):
+        ids[places] = 1
+    starts = np.where(document_ids == 1, np.arange(seq_len), 0)  # [B, T], 0 or where a document begins
     np.cumsum(document_ids, axis=1, out=document_ids)
-    return document_ids, np.arange(seq_len) - np.maximum.accumulate(begins, axis=1)
+    return document_ids, np.arange(seq_len) - np.maximum.accumulate(starts, axis=1)

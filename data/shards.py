@@ -1,5 +1,6 @@
 """Token shards: Arrow IPC files, one row per document or example, read as one long array without a copy."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data.errors import DataError
-from data.ipc import BatchWriter, Place, batches_of, check_columns, name_of, open_batches
+from data.ipc import (
+    BatchWriter,
+    MappedBatches,
+    MappedFile,
+    Place,
+    batches_of,
+    check_columns,
+    name_of,
+    open_batches,
+)
 from data.packing import FlatArray
 
 FORMAT_VERSION = "1"
@@ -157,21 +167,26 @@ class TokenShards:
         self.tokens = FlatArray([], dtype=self.format.id_type.to_pandas_dtype())
         self.loss_mask = FlatArray([], dtype=np.uint8) if self.format.has_loss_mask else None
         self._tokenizer_hash = tokenizer_hash
-        self._batches: list[pa.RecordBatch] = []
+        self._batches = MappedBatches([])
+        self._first_rows = np.zeros(1, dtype=np.int64)
+        self._offsets: list[NDArray[np.generic]] = []
         self.add(paths)
 
     def add(self, paths: Sequence[Path]) -> None:
         """Lay more shards behind those that are there; what was read before stays as it was."""
-        readers = [open_batches(path, kind="tokens") for path in paths]
-        for path, reader in zip(paths, readers, strict=True):
-            self._check(path, reader, first=(*self.paths, *paths)[0])
+        files = [MappedFile(path, kind="tokens") for path in paths]
+        for path, file in zip(paths, files, strict=True):
+            self._check(path, file.reader, first=(*self.paths, *paths)[0])
         self.paths += tuple(paths)
-        more = [batch for reader in readers for batch in batches_of(reader) if batch.num_rows]
-        self._batches += more
-        self.tokens.add(_views(more, "input_ids"))
+        more = MappedBatches(files)
+        self._batches.extend(more)
+        last_rows = self._first_rows[-1] + np.cumsum([batch.num_rows for batch in more], dtype=np.int64)
+        self._first_rows = np.append(self._first_rows, last_rows)
+        self.tokens.add(more.views(lambda batch: batch.column("input_ids").flatten()))
         if self.loss_mask is not None:
-            self.loss_mask.add(_views(more, "loss_mask"))
-        for derived in ("row_starts", "num_bytes", "_first_rows"):
+            self.loss_mask.add(more.views(lambda batch: batch.column("loss_mask").flatten()))
+        self._offsets += more.views(lambda batch: batch.column("input_ids").offsets)
+        for derived in ("row_starts", "num_bytes"):
             self.__dict__.pop(derived, None)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -186,10 +201,6 @@ class TokenShards:
         return int(self._first_rows[-1])
 
     @cached_property
-    def _first_rows(self) -> NDArray[np.int64]:
-        return np.cumsum([0, *(batch.num_rows for batch in self._batches)], dtype=np.int64)
-
-    @cached_property
     def num_bytes(self) -> int:
         """UTF-8 bytes of all texts that the loss covers: what bits per byte are divided by."""
         return sum(int(batch.column("num_bytes").to_numpy().sum()) for batch in self._batches)
@@ -197,12 +208,36 @@ class TokenShards:
     @cached_property
     def row_starts(self) -> NDArray[np.int64]:
         """[num_rows + 1]: row r is the tokens [row_starts[r], row_starts[r + 1]) of the concatenation."""
-        sizes = [np.diff(batch.column("input_ids").offsets.to_numpy()) for batch in self._batches]
+        return self.read_row_starts()
+
+    def read_row_starts(self) -> NDArray[np.int64]:
+        """`row_starts`, not kept here: for whoever needs it once."""
+        sizes = [np.diff(offsets) for offsets in self._offsets]
         return (
             np.concatenate(([0], np.cumsum(np.concatenate(sizes, dtype=np.int64))))
             if sizes
             else np.zeros(1, np.int64)
         )
+
+    def row_of(self, token: int) -> int:
+        """The row that a token of the concatenation is in."""
+        return self.starts_within(token + 1, token + 2)[0] - 1
+
+    def starts_within(self, begin: int, end: int) -> tuple[int, NDArray[np.int64]]:
+        """The first row that begins at token `begin` or later, and where those begin that do so before `end` > `begin`.
+
+        Looked up in the mapped files, for whoever needs a few of `row_starts` and not an array of them all.
+        """
+        batch = max(0, min(bisect_right(self.tokens.starts, begin), len(self._batches)) - 1)
+        first, found = self.num_rows, []
+        while batch < len(self._batches) and self.tokens.starts[batch] < end:
+            offsets = self._offsets[batch]
+            shift = self.tokens.starts[batch] - int(offsets[0])
+            low, high = (bisect_left(offsets, place - shift, hi=len(offsets) - 1) for place in (begin, end))
+            first = min(first, int(self._first_rows[batch]) + low)
+            found.append(offsets[low:high].astype(np.int64) + shift)
+            batch += 1
+        return first, np.concatenate([np.empty(0, np.int64), *found])
 
     def row_name(self, row: int) -> str:
         """The document or example id of a row, for whoever must name it to a person."""
@@ -222,7 +257,3 @@ class TokenShards:
             )
         self.format.require(found, path=path, first=first)
         check_columns(reader, schema=found.schema(), kind="tokens", place=path)
-
-
-def _views(batches: Sequence[pa.RecordBatch], column: str) -> list[NDArray[np.generic]]:
-    return [batch.column(column).flatten().to_numpy(zero_copy_only=True) for batch in batches]

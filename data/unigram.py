@@ -5,12 +5,16 @@ run to run. This one is numpy on one thread. Two simplifications against the pap
 with the best other way to write that piece alone, and the M step is the plain maximum, without a prior.
 
 Letters: E edges of a lattice, one for each place of a piece in a word; a node is a place between two characters.
+Substrings are numbered a length at a time, as a trie's nodes are: by the number of what is before the last character,
+and that character. So there is no Python in the loops, and no hash that could collide.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +25,7 @@ MAX_PIECE_CHARACTERS = 16
 SEEDS_PER_PIECE = 10
 KEPT_FRACTION = 0.75  # of the pieces, in each round
 STEPS_PER_ROUND = 2  # of expectation and maximisation
+CODES = 1 << 21  # more than there are code points
 LEAST_COUNT = 1e-3  # a piece below is dropped; a character that no word needs stays with this
 
 Floats = NDArray[np.float64]
@@ -72,17 +77,10 @@ class Lattice:
 
     @classmethod
     def of(cls, words: Sequence[str], pieces: Sequence[str]) -> "Lattice":
-        ids = {piece: id_ for id_, piece in enumerate(pieces)}
-        firsts = [0, *accumulate(len(word) + 1 for word in words)]
-        edges: list[int] = []
-        for number, word in enumerate(words):
-            first = firsts[number]
-            for start in range(len(word)):
-                for end in range(start + 1, min(len(word), start + MAX_PIECE_CHARACTERS) + 1):
-                    if (id_ := ids.get(word[start:end])) is not None:
-                        edges += (number, id_, first + start, first + end)
-        owner, id_of, source, target = np.array(edges, dtype=np.int64).reshape(-1, 4).T.copy()
-        return cls(owner, id_of, source, target, np.array(firsts, dtype=np.int64))
+        codes, firsts = _coded(words)
+        piece, start, end = Trie.of(pieces).found(codes)
+        owners = np.repeat(np.arange(len(words)), np.diff(firsts))
+        return cls(owners[start], piece, start, end, firsts)
 
     def where(self, kept: NDArray[np.bool_]) -> "Lattice":
         """Only these edges."""
@@ -91,8 +89,8 @@ class Lattice:
     def expected(self, scores: Floats, frequencies: Floats) -> Floats:
         """How often each piece is used, over all ways to write each word by their probability (the E step)."""
         weights = scores[self.piece]
-        forward = self._swept(weights, self.start, self.end, self.firsts[:-1], np.logaddexp)
-        backward = self._swept(weights, self.end, self.start, self.firsts[1:] - 1, np.logaddexp)
+        forward = _swept(self._onward, weights, self.firsts[:-1], self.firsts[-1], np.logaddexp)
+        backward = _swept(self._back, weights, self.firsts[1:] - 1, self.firsts[-1], np.logaddexp)
         total = forward[self.firsts[1:] - 1]
         used = np.exp(forward[self.start] + weights + backward[self.end] - total[self.word])
         return np.bincount(self.piece, used * frequencies[self.word], minlength=len(scores)).astype(
@@ -101,22 +99,108 @@ class Lattice:
 
     def best(self, scores: Floats) -> Floats:
         """[num_words]: the log probability of the best way to write each; -inf where there is none."""
-        forward = self._swept(scores[self.piece], self.start, self.end, self.firsts[:-1], np.maximum)
-        return forward[self.firsts[1:] - 1]
+        weights = scores[self.piece]
+        return _swept(self._onward, weights, self.firsts[:-1], self.firsts[-1], np.maximum)[
+            self.firsts[1:] - 1
+        ]
 
-    def _swept(self, weights: Floats, source: Ints, target: Ints, origins: Ints, combine: np.ufunc) -> Floats:
-        """The combined weight of all ways from a word's origin to each node, one distance after another."""
-        reached = np.full(self.firsts[-1], -np.inf)
-        reached[origins] = 0.0
-        distance = np.abs(target - origins[self.word])
-        order = np.lexsort((target, distance))
-        bounds = np.searchsorted(distance[order], np.arange(1, distance.max(initial=0) + 2))
-        for low, high in pairwise(bounds.tolist()):
-            edges = order[low:high]
-            targets = target[edges]
-            begins = np.flatnonzero(np.diff(targets, prepend=-1))
-            reached[targets[begins]] = combine.reduceat(reached[source[edges]] + weights[edges], begins)
-        return reached
+    @cached_property
+    def _onward(self) -> list["Step"]:
+        return _steps(self.start, self.end, self.end - self.firsts[self.word])
+
+    @cached_property
+    def _back(self) -> list["Step"]:
+        return _steps(self.end, self.start, self.firsts[self.word + 1] - 1 - self.start)
+
+
+class Step(NamedTuple):
+    """The edges that lead to all nodes at one distance from their words' origins."""
+
+    edges: Ints
+    sources: Ints
+    begins: Ints
+    "Where the edges to another node begin."
+    targets: Ints
+    "[num_begins]: that node."
+
+
+def _steps(source: Ints, target: Ints, distance: Ints) -> list[Step]:
+    order = np.argsort(distance.astype(np.uint16), kind="stable")  # words are in order: so are targets
+    bounds = np.searchsorted(distance[order], np.arange(1, distance.max(initial=0) + 2))
+    found = []
+    for low, high in pairwise(bounds.tolist()):
+        edges = order[low:high]
+        begins = np.flatnonzero(np.diff(target[edges], prepend=-1))
+        found.append(Step(edges, source[edges], begins, target[edges[begins]]))
+    return found
+
+
+def _swept(
+    steps: Sequence[Step], weights: Floats, origins: Ints, num_nodes: int, combine: np.ufunc
+) -> Floats:
+    """The combined weight of all ways from a word's origin to each node, one distance after another."""
+    reached = np.full(num_nodes, -np.inf)
+    reached[origins] = 0.0
+    for step in steps:
+        reached[step.targets] = combine.reduceat(reached[step.sources] + weights[step.edges], step.begins)
+    return reached
+
+
+@dataclass(frozen=True)
+class Trie:
+    """Pieces by their beginnings; node 0 is the empty one, node k + 1 the one of keys[k]."""
+
+    keys: Ints
+    "Ascending: CODES times the node of all characters but the last, and the last."
+    piece: Ints
+    "[num_nodes]: the piece that ends at a node; -1 where none does."
+
+    @classmethod
+    def of(cls, pieces: Sequence[str]) -> "Trie":
+        codes, firsts = _coded(pieces)
+        numbers, nodes, keys = np.arange(len(pieces)), np.zeros(len(pieces), np.int64), [firsts[:0]]
+        last, length, num_nodes = nodes.copy(), 0, 1
+        while len(numbers):
+            following = codes[firsts[numbers] + length]
+            last[numbers] = nodes
+            goes_on = following > 0
+            numbers = numbers[goes_on]
+            found, nodes = np.unique((nodes * CODES + following)[goes_on], return_inverse=True)
+            keys.append(found)
+            nodes, num_nodes, length = nodes + num_nodes, num_nodes + len(found), length + 1
+        piece = np.full(num_nodes, -1)
+        piece[last] = np.arange(len(pieces))
+        return cls(np.concatenate(keys), piece)
+
+    def found(self, codes: Ints) -> tuple[Ints, Ints, Ints]:
+        """Every piece in every word: its number, its start and its end, by start and then by length."""
+        starts, length = np.flatnonzero(codes), 0
+        nodes, found = np.zeros(len(starts), np.int64), [np.empty((3, 0), np.int64)]
+        while len(starts) and len(self.keys):
+            wanted = nodes * CODES + codes[starts + length]
+            places = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+            is_there = self.keys[places] == wanted
+            starts, nodes, length = starts[is_there], places[is_there] + 1, length + 1
+            ends_here = self.piece[nodes] >= 0
+            begun = starts[ends_here]
+            found.append(np.stack((self.piece[nodes[ends_here]], begun, begun + length)))
+        joined = np.concatenate(found, axis=1)
+        piece, start, end = joined[:, np.argsort(joined[1], kind="stable")]
+        return piece, start, end
+
+
+def _coded(words: Sequence[str]) -> tuple[Ints, Ints]:
+    """A number above 0 for each character of each word, 0 after each word; and where each word begins, and the end."""
+    lengths = np.fromiter(map(len, words), np.int64, len(words))
+    firsts = np.concatenate(([0], np.cumsum(lengths + 1)))
+    codes = np.frombuffer(_laid_out(words).encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64) + 1
+    codes[firsts[1:] - 1] = 0
+    return codes, firsts
+
+
+def _laid_out(words: Iterable[str]) -> str:
+    """The text in which a place is that of `_coded`."""
+    return "\0".join([*words, ""])
 
 
 def _sliced(counts: Mapping[str, int]) -> dict[str, int]:
@@ -131,16 +215,36 @@ def _sliced(counts: Mapping[str, int]) -> dict[str, int]:
 
 def _seeds(words: Mapping[str, int], *, size: int) -> dict[str, int]:
     """Every character, and the substrings that cover most text, with what they cover; what occurs once is none."""
-    characters: Counter[str] = Counter()
-    found: Counter[str] = Counter()
-    for word, count in words.items():
-        for start, character in enumerate(word):
-            characters[character] += count
-            for end in range(start + 2, min(len(word), start + MAX_PIECE_CHARACTERS) + 1):
-                found[word[start:end]] += count
-    longer = ((count * len(piece), piece) for piece, count in found.items() if count > 1)
-    ranked = sorted(longer, key=lambda item: (-item[0], item[1]))[: SEEDS_PER_PIECE * size]
-    return dict(sorted(characters.items())) | {piece: covered for covered, piece in ranked}
+    codes, _ = _coded(list(words))
+    text = _laid_out(words)
+    counts = np.repeat(list(words.values()), [len(word) + 1 for word in words])
+    (places, times), *longer = _substrings(codes, counts)
+    characters = zip((text[place] for place in places.tolist()), times.tolist(), strict=True)
+    spans = [
+        np.stack((times * length, places, places + length))[:, times > 1]
+        for length, (places, times) in enumerate(longer, start=2)
+    ]
+    covered, starts, ends = np.concatenate([np.empty((3, 0), np.int64), *spans], axis=1)
+    most = min(SEEDS_PER_PIECE * size, len(covered))
+    least = np.partition(covered, -most)[-most] if most else 0  # of equal ones the first by their text
+    found = [each[covered >= least].tolist() for each in (covered, starts, ends)]
+    ranked = sorted((-times, text[start:end]) for times, start, end in zip(*found, strict=True))
+    return dict(sorted(characters)) | {piece: -negative for negative, piece in ranked[:most]}
+
+
+def _substrings(codes: Ints, counts: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """By length, where each substring of words is first, and how often it is; what occurs once is made no longer."""
+    places = np.flatnonzero(codes)
+    numbers = np.zeros(len(places), np.int64)
+    for length in range(MAX_PIECE_CHARACTERS):
+        following = codes[places + length]
+        inside = following > 0
+        places, keys = places[inside], (numbers * CODES + following)[inside]
+        _, firsts, numbers = np.unique(keys, return_index=True, return_inverse=True)
+        times = np.bincount(numbers, counts[places]).astype(np.int64)
+        yield places[firsts], times
+        is_repeated = times[numbers] > 1
+        places, numbers = places[is_repeated], numbers[is_repeated]
 
 
 def _loss(expected: Floats, better: Floats, alive: NDArray[np.bool_]) -> Floats:

@@ -92,10 +92,13 @@ def learn_unigram(
     normalizer = normalizer_of(normalization)
     room = size - NUM_BYTES - 1
     alphabet = _alphabet(texts, normalizer, coverage=coverage, most=room)
-    counts: Counter[str] = Counter(ASCII_PRINTABLE)  # always pieces, so that no text needs the byte `<0x41>`
+    found: Counter[str] = Counter()
     words_of = re.compile(UNIGRAM_PATTERN)
     for text in _of_alphabet(texts, normalizer, frozenset(alphabet)):
-        counts.update(word.replace(" ", SPACE_MARK) for word in words_of.findall(text))
+        found.update(words_of.findall(text))
+    counts: Counter[str] = Counter(ASCII_PRINTABLE)  # always pieces, so that no text needs the byte `<0x41>`
+    for word, count in found.items():
+        counts[word.replace(" ", SPACE_MARK)] += count
     pieces = learn_pieces(counts, size=room)
     reserved = [UNKNOWN_WORD, *(f"<0x{byte:02X}>" for byte in range(NUM_BYTES))]
     vocabulary = [(piece, NEVER_CHOSEN) for piece in reserved] + pieces

@@ -25,8 +25,10 @@ PART_BYTES = 16 << 20
 "Of a shard, about, that one task encodes; a shard of more than twice as much is encoded in parts."
 FOLLOWED_BYTES = 16 * PART_BYTES
 "Where another node reads along, only a shard of more is encoded in parts, since those come before all others."
-CHECKED = SampleRules(max_bytes=1 << 20)
-"On which the fast encoder is held against the reference before anything is encoded."
+CHECKED_BYTES = 1 << 20
+"Of text, about, on which the fast encoder is held against the reference before anything is encoded."
+CHECKS = 8
+"Tasks that share this out at most, so that workers start and load the tokenizer side by side."
 ENCODER = "logs/encoder.json"
 
 
@@ -63,8 +65,7 @@ class Tokenize(Stage):
     def run(self, context: StageContext) -> StageResult:
         given = context.one("documents")
         with_ = Encoding(context.one("tokenizer").folder)
-        checked = (given.folder, shard_names(given) if given.kind == "documents" else [], with_)
-        (found,) = context.map(check_encoder, {"encoder": checked}, unit="tokenizers").values()
+        found = _agreed(list(context.map(check_encoder, _checks(given, with_), unit="checks").values()))
         context.output.write_json(ENCODER, found)
         with_ = Encoding(with_.folder, found["encoder"], found["can_cut"])
         result = self._encode(context, given, with_)
@@ -130,15 +131,29 @@ def _opened(path: str, encoder: str) -> Tokenizer:
     return Tokenizer.load(Path(path), encoder=encoder)
 
 
-def check_encoder(folder: Folder, names: list[str], with_: Encoding) -> dict[str, Any]:
-    """Which encoder gives the reference's ids on a sample of the corpus."""
-    tokenizer, num_bytes = Tokenizer.load(with_.folder.local()), 0
-    for batch in Sampled([(folder, name) for name in names], CHECKED).batches():
+def check_encoder(folder: Folder, names: list[str], max_bytes: int, with_: Encoding) -> dict[str, Any]:
+    """Which encoder gives the reference's ids on a sample of some shards."""
+    tokenizer, num_bytes = _opened(str(with_.folder.local()), ""), 0
+    for batch in Sampled([(folder, name) for name in names], SampleRules(max_bytes=max_bytes)).batches():
         texts = [text[:CHARACTERS_READ] for text in batch.column("text").to_pylist()]
         num_bytes += sum(len(text.encode()) for text in texts)
-        tokenizer.verify(texts)
+        if not tokenizer.verify(texts):
+            _opened.cache_clear()  # it is no longer what was opened: the next check begins anew
     found = {"encoder": tokenizer.encoder, "note": tokenizer.encoder_note, "can_cut": tokenizer.can_cut}
     return found | {"checked_bytes": num_bytes}
+
+
+def _checks(given: Input, with_: Encoding) -> dict[str, tuple[Any, ...]]:
+    names = shard_names(given) if given.kind == "documents" else []
+    parts = [names[first::CHECKS] for first in range(min(CHECKS, max(1, len(names))))]
+    max_bytes = CHECKED_BYTES // len(parts)
+    return {f"{number}": (given.folder, part, max_bytes, with_) for number, part in enumerate(parts)}
+
+
+def _agreed(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the first check says that found a difference; any of them where none has."""
+    worst = min(found, key=lambda each: (each["can_cut"], each["encoder"] == "tiktoken"))
+    return worst | {"checked_bytes": sum(each["checked_bytes"] for each in found)}
 
 
 def survey_shard(folder: Folder, name: str) -> dict[str, list[int]]:

@@ -51,12 +51,22 @@ def test_the_ratio_is_by_unit_of_work(work):
 
 @pytest.mark.parametrize(("limit", "holds"), [(5.0, True), (1e-6, False)])
 def test_a_limit_in_seconds_is_the_most(work, limit, holds):
-    assert measure.compare("limit", {"ours": work(0.001)}, limit=limit).holds is holds
+    assert measure.compare("limit", {"ours": work(0.001)}, most_seconds=limit).holds is holds
 
 
 @pytest.mark.parametrize(("limit", "holds"), [(1.0, True), (1e9, False)])
 def test_a_limit_in_units_is_the_least(work, limit, holds):
-    assert measure.compare("limit", {"ours": work(0.001, 1)}, unit="rows", limit=limit).holds is holds
+    assert measure.compare("limit", {"ours": work(0.001, 1)}, unit="rows", least_rate=limit).holds is holds
+
+
+def test_a_limit_against_a_peer_is_the_least_ratio_and_is_printed(work, capsys):
+    contenders = {"ours": work(0.001), "peer": work(0.003)}
+    result = measure.compare("ratio", contenders, repeats=2, least_ratios={"peer": 2.5})
+    missed = measure.compare("ratio", contenders, repeats=2, least_ratios={"peer": 3.5})
+    assert (result.holds, missed.holds) == (True, False)
+    assert not measure.publish([result, missed])
+    assert "met" in (printed := capsys.readouterr().out)
+    assert "MISSED" in printed
 
 
 def test_the_last_line_is_json(work, capsys):

@@ -58,7 +58,10 @@ def test_every_token_but_a_documents_first_is_a_target_once(write_shards, rows, 
     assert pool.num_targets(np.arange(pool.num_sequences)) == len(targets)
     assert pool.fill == pytest.approx(len(targets) / batch["labels"].size)
     pieces = sum(-(-(len(row) - 1) // seq_len) for row in rows)
-    assert sum(len(pool.spans(k)) for k in range(pool.num_sequences)) == pieces
+    spans = [span for k in range(pool.num_sequences) for span in pool.spans(k)]
+    assert len(spans) == pieces
+    for row, begin, end in spans:
+        assert shards.row_starts[row] <= begin < end <= shards.row_starts[row + 1]
     if fit is Fit.one:
         assert pool.num_sequences == pieces
 

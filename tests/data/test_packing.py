@@ -49,7 +49,8 @@ def test_each_position_belongs_to_the_document_of_its_target(sizes, seq_len):
     document_of = np.repeat(np.arange(len(sizes)), sizes)  # of each token
     num_sequences = num_packed(len(document_of), seq_len=seq_len)
     targets_from = np.arange(num_sequences) * seq_len + 1
-    ids, positions = document_columns(starts, targets_from, seq_len=seq_len)
+    begins = [starts[(first < starts) & (starts < first + seq_len)] - first for first in targets_from]
+    ids, positions = document_columns(begins, seq_len=seq_len)
     for row, first in enumerate(targets_from):
         owners = document_of[first : first + seq_len]
         assert ids[row].tolist() == (np.unique(owners, return_inverse=True)[1]).tolist()

@@ -34,6 +34,18 @@ def test_shards_read_as_one_concatenation_without_a_copy(write_shards):
     assert [shards.row_name(k) for k in range(60)] == names
 
 
+@pytest.mark.usefixtures("small_batches")
+def test_rows_that_begin_in_a_range_are_those_of_the_whole_list(write_shards):
+    rows = [[k + 1] * (k % 7) + [0] for k in range(60)]
+    shards = write_shards(rows[:25], rows[25:26], rows[26:])
+    starts = shards.row_starts[:-1]
+    for begin in range(shards.num_tokens + 3):
+        for end in (begin + 1, begin + 2, begin + 40, shards.num_tokens + 9):
+            first, found = shards.starts_within(begin, end)
+            assert first == int((starts < begin).sum())
+            assert found.tolist() == starts[(begin <= starts) & (starts < end)].tolist()
+
+
 @pytest.mark.parametrize(("vocab_size", "width"), [(256, 2), (65536, 2), (65537, 4)])
 def test_ids_are_as_narrow_as_the_vocabulary_allows(write_shards, vocab_size, width):
     shards = write_shards([[vocab_size - 1, 0]], vocab_size=vocab_size)

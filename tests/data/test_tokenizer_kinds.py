@@ -3,7 +3,9 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from math import exp, log
 
+import numpy as np
 import pytest
 import tokenizers
 from hypothesis import given
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from data.tokenizer import Tokenizer
 from data.tokenizer_training import TokenizerKind, TokenizerRules, train_tokenizer
-from data.unigram import learn_pieces
+from data.unigram import Lattice, learn_pieces
 from data.vocabularies import Normalization
 
 KINDS = list(TokenizerKind)
@@ -173,14 +175,36 @@ def test_unigram_pieces_are_those_that_explain_the_words():
     assert all(score < 0 for score in pieces.values())
 
 
+spelled = st.text("ab\u4e2d\0", min_size=1, max_size=9)
+
+
+@given(words=st.lists(spelled, min_size=1, unique=True), pieces=st.lists(spelled, min_size=1, unique=True))
+def test_unigram_edges_are_all_places_of_all_pieces(words, pieces):
+    lattice = Lattice.of(words, pieces)
+    first, expected = 0, []
+    for number, word in enumerate(words):
+        spans = [(start, end) for start in range(len(word)) for end in range(start + 1, len(word) + 1)]
+        expected += [
+            (number, pieces.index(word[start:end]), first + start, first + end)
+            for start, end in spans
+            if word[start:end] in pieces
+        ]
+        first += len(word) + 1
+    columns = (lattice.word, lattice.piece, lattice.start, lattice.end)
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == expected
+
+
+def test_unigram_seeds_leave_out_what_occurs_once():
+    """Each word is a piece while there is room for the repeated ones alone."""
+    pieces = dict(learn_pieces({"once": 1, "twice": 2}, size=100))
+    assert {piece for piece in pieces if len(piece) > 1} <= {
+        "twice"[start:end] for start in range(5) for end in range(start + 2, 6)
+    }
+    assert "twice" in pieces
+
+
 def test_unigram_expectations_are_those_of_all_ways():
     """Against a sum over every way to write a word, written out."""
-    from math import exp, log
-
-    import numpy as np
-
-    from data.unigram import Lattice
-
     pieces = ["a", "b", "ab", "ba", "aba"]
     scores = np.log(np.array([0.3, 0.2, 0.25, 0.15, 0.1]))
 

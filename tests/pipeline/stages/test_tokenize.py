@@ -1,5 +1,7 @@
 """The stage against one task that encodes everything: whatever the parts, the same bytes."""
 
+import json
+
 import pytest
 
 from data.documents import Document, DocumentWriter
@@ -30,20 +32,26 @@ def tokenizer(request) -> Tokenizer:
 
 @pytest.fixture
 def run(tmp_path, in_process, tokenizer):
-    """Run the stage on the texts as one shard; its folder and its result."""
-    with DocumentWriter(tmp_path / "documents-00000.arrow") as writer:
-        for number, text in enumerate(TEXTS):
-            writer.write(Document(f"{number}", text, f"{number}.txt"))
+    """Run the stage on the texts as one shard, or as several; its folder and its result."""
     tokenizer.save(tmp_path / "tokenizer")
-    size = (tmp_path / "documents-00000.arrow").stat().st_size
-    given = Manifest("d", "k", "documents", "d", {}, {}, [ManifestFile("documents-00000.arrow", size, "")])
-    inputs = {
-        "documents": [Input("d", "", "documents", open_folder(str(tmp_path)), given)],
-        "tokenizer": [Input("t", "", "tokenizer", open_folder(str(tmp_path / "tokenizer")), given)],
-    }
 
-    def start(name: str):
+    def written(num_shards: int) -> Input:
+        folder, files = tmp_path / f"documents-{num_shards}", []
+        folder.mkdir(exist_ok=True)
+        for shard in range(num_shards):
+            place = folder / f"documents-{shard:05d}.arrow"
+            with DocumentWriter(place) as writer:
+                for number, text in [*enumerate(TEXTS)][shard::num_shards]:
+                    writer.write(Document(f"{number}", text, f"{number}.txt"))
+            files.append(ManifestFile(place.name, place.stat().st_size, ""))
+        given = Manifest("d", "k", "documents", "d", {}, {}, files)
+        return Input("d", "", "documents", open_folder(str(folder)), given)
+
+    def start(name: str, *, num_shards: int = 1):
+        documents = written(num_shards)
+        loaded = Input("t", "", "tokenizer", open_folder(str(tmp_path / "tokenizer")), documents.manifest)
         folders = [open_folder(str(tmp_path / name / each)) for each in ("output", "scratch")]
+        inputs = {"documents": [documents], "tokenizer": [loaded]}
         context = in_process(inputs=inputs, output=folders[0], scratch=folders[1])
         return tmp_path / name / "output", Tokenize().run(context)
 
@@ -124,3 +132,26 @@ def test_followers_get_small_parts_first_and_shards_in_order(tmp_path, in_proces
     ]
     written = [entry.name for entry in folders[0].files(".arrow")]
     assert sorted(Tokenize().announced(inputs)) == written
+
+
+def test_an_encoder_that_disagrees_in_one_shard_encodes_none(run, tokenizer, monkeypatch):
+    expected, counted = run("before", num_shards=10)
+    encode = Tokenizer._encode
+
+    def wrong(self, texts):
+        backwards = self.encoder == "tiktoken"
+        return [
+            ids[::-1] if backwards and text == LINE else ids
+            for text, ids in zip(texts, encode(self, texts), strict=True)
+        ]
+
+    monkeypatch.setattr(Tokenizer, "_encode", wrong)
+    found, result = run("after", num_shards=10)
+    assert result.metrics == {"is_fast_encoder": 0}
+    assert result.counters == counted.counters
+    said = json.loads((found / ENCODER).read_text())
+    differs = f"tiktoken gives other ids for {LINE[:60]!r}"
+    assert said["note"] == (differs if tokenizer.encoder == "tiktoken" else tokenizer.encoder_note)
+    assert said["checked_bytes"] == json.loads((expected / ENCODER).read_text())["checked_bytes"]
+    for place in sorted(expected.glob("tokens-*.arrow")):
+        assert (found / place.name).read_bytes() == place.read_bytes()
