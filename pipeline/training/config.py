@@ -35,6 +35,18 @@ class Schedule(Enum):
     cosine = "cosine"
     linear = "linear"
     constant = "constant"
+    inverse_sqrt = "inverse_sqrt"
+    "With the root of the step; it knows no end, so that a longer run begins as a shorter one."
+    wsd = "wsd"
+    "Not at all, and then over the last steps (warm-up, stable, decay)."
+
+
+class DecayShape(Enum):
+    """How wsd falls."""
+
+    linear = "linear"
+    one_minus_sqrt = "one_minus_sqrt"
+    "1 - sqrt(the part of the decay that is done): fast at first, slow near the end."
 
 
 @dataclass
@@ -50,11 +62,15 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     "Peak of the learning rate; > 0."
     schedule: Schedule = Schedule.cosine
-    "How the learning rate falls after the warm-up: cosine, linear or constant."
+    "How the learning rate falls after the warm-up: cosine, linear, constant, inverse_sqrt or wsd."
     min_learning_rate_fraction: float = 0.1
-    "Learning rate of the last step as a fraction of the peak, in [0, 1]."
+    "Learning rate of the last step as a fraction of the peak, in [0, 1]; inverse_sqrt stops falling there."
     warmup_steps: int = 100
     "Steps over which the learning rate rises to its peak; 0 <= warmup_steps <= num_steps."
+    decay_fraction: float = 0.2
+    "Part of all steps over which wsd falls, in [0, 1]; what the warm-up leaves must hold it."
+    decay_shape: DecayShape = DecayShape.one_minus_sqrt
+    "How wsd falls: linear or one_minus_sqrt."
     weight_decay: float = 0.1
     "Decoupled decay (AdamW) of matrices; vectors (norms, biases) have none; >= 0."
     beta1: float = 0.9
@@ -86,6 +102,11 @@ class TrainingConfig:
         """Tokens of the whole run."""
         return self.num_steps * self.sequences_per_step * self.seq_len
 
+    @property
+    def decay_steps(self) -> int:
+        """Steps over which wsd falls."""
+        return round(self.decay_fraction * self.num_steps) if self.schedule is Schedule.wsd else 0
+
     def problems(self) -> list[Problem]:
         """Everything wrong with these values on their own."""
         found = self._out_of_range()
@@ -93,14 +114,22 @@ class TrainingConfig:
             near = max(1, round(self.global_batch_tokens / self.seq_len)) * self.seq_len
             what = f"{self.global_batch_tokens} tokens are not a whole number of sequences of {self.seq_len}"
             found.append(Problem("global_batch_tokens", what, "a multiple of seq_len", f"for example {near}"))
-        if self.warmup_steps > self.num_steps:
+        return found + self._too_long()
+
+    def _too_long(self) -> list[Problem]:
+        """A warm-up and a decay that the run cannot hold."""
+        whole, do = self.num_steps, "shorten it, or train longer"
+        if self.warmup_steps > whole:
+            what = f"a warm-up of {self.warmup_steps} steps is longer than the {whole} steps of the run"
+            return [Problem("warmup_steps", what, f"at most {whole}", do)]
+        if self.warmup_steps + self.decay_steps > whole and 0 <= self.decay_fraction <= 1:
             what = (
-                f"a warm-up of {self.warmup_steps} steps is longer than the {self.num_steps} steps of the run"
+                f"a decay of {self.decay_steps} of {whole} steps begins before the {self.warmup_steps} steps "
+                "of the warm-up have ended"
             )
-            found.append(
-                Problem("warmup_steps", what, f"at most {self.num_steps}", "shorten it, or train longer")
-            )
-        return found
+            most = (whole - self.warmup_steps) / whole
+            return [Problem("decay_fraction", what, f"at most {most:.3g}", do)]
+        return []
 
     def _out_of_range(self) -> list[Problem]:
         ranges: list[tuple[str, bool, str]] = [
@@ -109,6 +138,7 @@ class TrainingConfig:
             ("learning_rate", self.learning_rate > 0, "> 0"),
             ("min_learning_rate_fraction", 0 <= self.min_learning_rate_fraction <= 1, "in [0, 1]"),
             ("warmup_steps", self.warmup_steps >= 0, ">= 0"),
+            ("decay_fraction", 0 <= self.decay_fraction <= 1, "in [0, 1]"),
             ("weight_decay", self.weight_decay >= 0, ">= 0"),
             ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
             ("beta2", 0 <= self.beta2 < 1, "in [0, 1)"),
