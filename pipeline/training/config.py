@@ -6,6 +6,7 @@ from enum import Enum
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Problem
 from pipeline.errors import ConfigError
+from pipeline.training.length import LengthSettings
 
 FAST_MICRO_BATCH_TOKENS = 8192
 """Tokens in a rank's forward pass beyond which a larger one is no faster; measured, see `micro_batch_size_for`."""
@@ -29,48 +30,14 @@ class Packing(Enum):
     "One to a sequence, or a piece of one that is longer; the rest is padding."
 
 
-class Schedule(Enum):
-    """How the learning rate falls after the warm-up."""
-
-    cosine = "cosine"
-    linear = "linear"
-    constant = "constant"
-    inverse_sqrt = "inverse_sqrt"
-    "With the root of the step; it knows no end, so that a longer run begins as a shorter one."
-    wsd = "wsd"
-    "Not at all, and then over the last steps (warm-up, stable, decay)."
-
-
-class DecayShape(Enum):
-    """How wsd falls."""
-
-    linear = "linear"
-    one_minus_sqrt = "one_minus_sqrt"
-    "1 - sqrt(the part of the decay that is done): fast at first, slow near the end."
-
-
 @dataclass
-class TrainingConfig:
+class TrainingConfig(LengthSettings):
     """The optimization: every field changes the weights that come out, and none says where they are computed."""
 
-    num_steps: int = 1000
-    "Optimizer updates; >= 1."
-    global_batch_tokens: int = 32768
-    "Tokens of one update over all ranks; a multiple of seq_len."
-    seq_len: int = 512
-    "Tokens of a sequence; at most the model's max_seq_len."
     learning_rate: float = 1e-3
     "Peak of the learning rate; > 0."
-    schedule: Schedule = Schedule.cosine
-    "How the learning rate falls after the warm-up: cosine, linear, constant, inverse_sqrt or wsd."
     min_learning_rate_fraction: float = 0.1
     "Learning rate of the last step as a fraction of the peak, in [0, 1]; inverse_sqrt stops falling there."
-    warmup_steps: int = 100
-    "Steps over which the learning rate rises to its peak; 0 <= warmup_steps <= num_steps."
-    decay_fraction: float = 0.2
-    "Part of all steps over which wsd falls, in [0, 1]; what the warm-up leaves must hold it."
-    decay_shape: DecayShape = DecayShape.one_minus_sqrt
-    "How wsd falls: linear or one_minus_sqrt."
     weight_decay: float = 0.1
     "Decoupled decay (AdamW) of matrices; vectors (norms, biases) have none; >= 0."
     beta1: float = 0.9
@@ -92,53 +59,15 @@ class TrainingConfig:
     eval_max_sequences: int = 256
     "Held-out sequences that each evaluation reads, always the same ones; >= 1."
 
-    @property
-    def sequences_per_step(self) -> int:
-        """Sequences of the global batch."""
-        return self.global_batch_tokens // self.seq_len
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of the whole run."""
-        return self.num_steps * self.sequences_per_step * self.seq_len
-
-    @property
-    def decay_steps(self) -> int:
-        """Steps over which wsd falls."""
-        return round(self.decay_fraction * self.num_steps) if self.schedule is Schedule.wsd else 0
-
     def problems(self) -> list[Problem]:
         """Everything wrong with these values on their own."""
-        found = self._out_of_range()
-        if self.seq_len >= 1 and (self.global_batch_tokens < 1 or self.global_batch_tokens % self.seq_len):
-            near = max(1, round(self.global_batch_tokens / self.seq_len)) * self.seq_len
-            what = f"{self.global_batch_tokens} tokens are not a whole number of sequences of {self.seq_len}"
-            found.append(Problem("global_batch_tokens", what, "a multiple of seq_len", f"for example {near}"))
-        return found + self._too_long()
-
-    def _too_long(self) -> list[Problem]:
-        """A warm-up and a decay that the run cannot hold."""
-        whole, do = self.num_steps, "shorten it, or train longer"
-        if self.warmup_steps > whole:
-            what = f"a warm-up of {self.warmup_steps} steps is longer than the {whole} steps of the run"
-            return [Problem("warmup_steps", what, f"at most {whole}", do)]
-        if self.warmup_steps + self.decay_steps > whole and 0 <= self.decay_fraction <= 1:
-            what = (
-                f"a decay of {self.decay_steps} of {whole} steps begins before the {self.warmup_steps} steps "
-                "of the warm-up have ended"
-            )
-            most = (whole - self.warmup_steps) / whole
-            return [Problem("decay_fraction", what, f"at most {most:.3g}", do)]
-        return []
+        return self._out_of_range() or self._length_problems()
 
     def _out_of_range(self) -> list[Problem]:
-        ranges: list[tuple[str, bool, str]] = [
-            ("num_steps", self.num_steps >= 1, ">= 1"),
-            ("seq_len", self.seq_len >= 1, ">= 1"),
+        ranges = [
+            *self._length_ranges(),
             ("learning_rate", self.learning_rate > 0, "> 0"),
             ("min_learning_rate_fraction", 0 <= self.min_learning_rate_fraction <= 1, "in [0, 1]"),
-            ("warmup_steps", self.warmup_steps >= 0, ">= 0"),
-            ("decay_fraction", 0 <= self.decay_fraction <= 1, "in [0, 1]"),
             ("weight_decay", self.weight_decay >= 0, ">= 0"),
             ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
             ("beta2", 0 <= self.beta2 < 1, "in [0, 1)"),

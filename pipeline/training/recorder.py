@@ -100,7 +100,7 @@ class Recorder:
 
     @property
     def _num_steps(self) -> int:
-        return self.throughput.config.num_steps
+        return self.throughput.num_steps
 
     @property
     def _tokens_per_step(self) -> int:

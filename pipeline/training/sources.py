@@ -11,6 +11,7 @@ from data.packed import Boundaries, PackedSequences
 from data.shards import TokenShards
 from pipeline.dag.folder import Folder
 from pipeline.training.config import Packing, TrainingConfig
+from pipeline.training.length import Length
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Learned:
 
     batches: TrainingBatches
     vocab_size: int
+    length: Length
     counters: dict[str, int] = field(default_factory=dict)
     "Tokens of the whole run, as tokens/<source>; they add up to all that it trains on."
     metrics: dict[str, float] = field(default_factory=dict)
@@ -39,7 +41,10 @@ def open_sources(
     mixture: MixtureRules,
     tokenizer_hash: str | None = None,
 ) -> Learned:
-    """Raises `DataError` where the tokens are not the tokenizer's, do not fill a sequence, or do not last."""
+    """Raises `DataError` where the tokens are not the tokenizer's, do not fill a sequence, or do not last.
+
+    And `ConfigError` where a length in epochs turns out to be too short for its warm-up or decay.
+    """
     sources = {name: open_shards((folder,), tokenizer_hash) for name, folder in folders.items()}
     first, *others = sources.values()
     for each in others:
@@ -47,12 +52,13 @@ def open_sources(
     vocab_size = first.format.vocab_size
     per_step, seed = training.sequences_per_step, training.seed
     pools = {name: build_pool(shards, training, packing) for name, shards in sources.items()}
+    sizes = {name: pool.num_sequences for name, pool in pools.items()}
+    length = training.length_over(sum(sizes.values()))
     fill = _fill(list(pools.values()))
     if len(pools) == 1:
         batches = TrainingBatches(list(pools.values()), sequences_per_step=per_step, seed=seed)
-        return Learned(batches, vocab_size, metrics=fill)
-    sizes = {name: pool.num_sequences for name, pool in pools.items()}
-    counts = plan_counts(mixture, sizes, num_draws=training.num_steps * per_step)
+        return Learned(batches, vocab_size, length, metrics=fill)
+    counts = plan_counts(mixture, sizes, num_draws=length.num_steps * per_step)
     mixed = TrainingBatches(
         list(pools.values()),
         sequences_per_step=per_step,
@@ -61,7 +67,7 @@ def open_sources(
     )
     tokens = {f"tokens/{name}": count * training.seq_len for name, count in counts.items()}
     epochs = {f"epochs/{name}": count / sizes[name] for name, count in counts.items()}
-    return Learned(mixed, vocab_size, tokens, epochs | fill)
+    return Learned(mixed, vocab_size, length, tokens, epochs | fill)
 
 
 def _fill(pools: Sequence[SequencePool]) -> dict[str, float]:

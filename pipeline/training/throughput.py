@@ -37,6 +37,8 @@ class Throughput:
     """Speed since the last look, of training steps alone: evaluations and checkpoints are left out."""
 
     config: TrainingConfig
+    num_steps: int
+    "Of the whole run."
     flops_per_token: int
     "Operations of forward and backward for a token."
     roof: float
@@ -66,4 +68,4 @@ class Throughput:
         """Until the last step, at the mean pace so far; None before there is one."""
         if not self._all_steps:
             return None
-        return (self.config.num_steps - step) * self._all_seconds / self._all_steps
+        return (self.num_steps - step) * self._all_seconds / self._all_steps

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -23,6 +24,8 @@ from pipeline.training.job import TrainingJob, TrainingResult
 from pipeline.training.loop import train
 from pipeline.training.ranks import Ranks, current_ranks
 from pipeline.training.recorder import METRICS_FILE, Recorder
+from pipeline.training.schedule import learning_rate_at
+from pipeline.training.sources import Learned
 from pipeline.training.throughput import Throughput, measure_matmul_roof
 
 CHECKPOINT_EVERY_STEPS = 50
@@ -47,9 +50,9 @@ def work(order: Order) -> TrainingResult:
     training = order.job.training
     corpus = open_corpus(order.job)
     engine = build_engine(order, corpus.learned.vocab_size, ranks)
-    recorder = build_recorder(order, engine, corpus.learned.vocab_size, ranks)
+    recorder = build_recorder(order, engine, corpus.learned, ranks)
     first_step = resume(order, engine, recorder, ranks)
-    last = training.num_steps
+    last = corpus.learned.length.num_steps
     evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, training.eval_every_steps, last)
     every = order.resources.checkpoint_every_steps or CHECKPOINT_EVERY_STEPS
     checkpointer = Checkpointer(engine, order.scratch, ranks, recorder, every, last)
@@ -57,9 +60,9 @@ def work(order: Order) -> TrainingResult:
     train(
         engine,
         corpus.learned.batches,
-        config=training,
+        steps=range(first_step, last),
+        learning_rate_at=partial(learning_rate_at, config=training, length=corpus.learned.length),
         ranks=ranks,
-        first_step=first_step,
         recorder=recorder,
         evaluator=evaluator,
         checkpointer=checkpointer,
@@ -68,7 +71,11 @@ def work(order: Order) -> TrainingResult:
     if ranks.is_first:
         write_artifact(order.job, model, scratch=order.scratch, output=order.output, recorder=recorder)
     ranks.wait()
-    counters = {"steps": last, "tokens": training.num_tokens, "parameters": num_parameters(model)}
+    counters = {
+        "steps": last,
+        "tokens": corpus.learned.length.num_tokens,
+        "parameters": num_parameters(model),
+    }
     return TrainingResult(counters | corpus.learned.counters, recorder.newest() | corpus.learned.metrics)
 
 
@@ -90,11 +97,11 @@ def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:
     return engine
 
 
-def build_recorder(order: Order, engine: Engine, vocab_size: int, ranks: Ranks) -> Recorder:
+def build_recorder(order: Order, engine: Engine, learned: Learned, ranks: Ranks) -> Recorder:
     training = order.job.training
     roof = measure_matmul_roof(engine.device, training.precision) * ranks.world_size
-    model = order.job.model.with_vocab_size(vocab_size)
-    throughput = Throughput(training, flops_per_token(model, training.seq_len), roof)
+    flops = flops_per_token(order.job.model.with_vocab_size(learned.vocab_size), training.seq_len)
+    throughput = Throughput(training, learned.length.num_steps, flops, roof)
     return Recorder(order.channel, ranks, throughput, order.resources.log_every_steps or 1)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
-from pipeline.training.config import Schedule, TrainingConfig, split_batch
+from pipeline.training.config import TrainingConfig, split_batch
 
 
 def test_needs_no_torch():
@@ -45,14 +45,6 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value):
     assert len(found) == 1
     assert found[0].allowed
     assert found[0].do
-
-
-def test_a_decay_that_begins_before_the_warm_up_has_ended_is_refused():
-    wrong = {"num_steps": 100, "warmup_steps": 60, "decay_fraction": 0.5}
-    (found,) = TrainingConfig(schedule=Schedule.wsd, **wrong).problems()
-    assert (found.field, found.allowed) == ("decay_fraction", "at most 0.4")
-    assert TrainingConfig(schedule=Schedule.wsd, **wrong | {"decay_fraction": 0.4}).problems() == []
-    assert TrainingConfig(schedule=Schedule.cosine, **wrong).problems() == []
 
 
 @given(

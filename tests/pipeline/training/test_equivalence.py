@@ -74,7 +74,7 @@ def plain_step(model, optimizer, batches, config, step):
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate_at(step, config)
+        group["lr"] = learning_rate_at(step, config, config.length())
     optimizer.step()
     optimizer.zero_grad()
     return loss.item()

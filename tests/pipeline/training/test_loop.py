@@ -148,3 +148,13 @@ def test_whole_documents_are_learned_from_too(here, make_job, packing):
     assert here.losses("run")[-1] < here.losses("run")[0] - 0.1
     here.run(job, "parts", micro_batch_size=2)
     assert here.losses("parts") == pytest.approx(here.losses("run"), abs=1e-5)
+
+
+def test_epochs_and_tokens_are_the_run_of_as_many_steps(here, make_job):
+    result = here.run(make_job(num_steps=None, num_epochs=0.2), "epochs")
+    num_steps = result.counters["steps"]
+    assert num_steps == len(here.losses("epochs")) > 8
+    assert result.counters["tokens"] == num_steps * 8 * 32
+    here.run(make_job(num_steps=num_steps), "steps")
+    here.run(make_job(num_steps=None, num_tokens=num_steps * 8 * 32 - 5), "tokens")
+    assert here.weights("epochs") == here.weights("steps") == here.weights("tokens")

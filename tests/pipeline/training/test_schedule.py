@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.training.config import DecayShape, Schedule, TrainingConfig
+from pipeline.training.config import TrainingConfig
+from pipeline.training.length import DecayShape, Schedule
 from pipeline.training.schedule import learning_rate_at
 
 FALLING = (Schedule.cosine, Schedule.linear, Schedule.wsd)
@@ -15,7 +16,8 @@ FALLING = (Schedule.cosine, Schedule.linear, Schedule.wsd)
 
 
 def rates_of(config):
-    return [learning_rate_at(step, config) for step in range(config.num_steps)]
+    length = config.length()
+    return [learning_rate_at(step, config, length) for step in range(length.num_steps)]
 
 
 @st.composite
@@ -36,11 +38,11 @@ def configs(draw, schedules=tuple(Schedule)):
 
 @given(configs())
 def test_the_rate_rises_evenly_to_the_peak_and_then_never_rises_again(config):
-    rates, warmup = rates_of(config), config.warmup_steps
+    rates, warmup, decay = rates_of(config), config.warmup_steps, config.length().decay_steps
     assert rates[:warmup] == pytest.approx(
         [config.learning_rate * (step + 1) / warmup for step in range(warmup)]
     )
-    assert max(rates) == pytest.approx(config.learning_rate) or config.decay_steps == config.num_steps
+    assert max(rates) == pytest.approx(config.learning_rate) or decay == len(rates)
     falling = rates[max(0, warmup - 1) :]
     assert all(later <= earlier * (1 + 1e-12) for earlier, later in itertools.pairwise(falling))
     assert all(rate > 0 for rate in rates[:warmup])
@@ -49,7 +51,7 @@ def test_the_rate_rises_evenly_to_the_peak_and_then_never_rises_again(config):
 @given(configs(FALLING))
 def test_a_falling_schedule_ends_at_the_least_rate(config):
     assume(config.num_steps - config.warmup_steps > 1)
-    assume(config.decay_steps or config.schedule is not Schedule.wsd)
+    assume(config.length().decay_steps or config.schedule is not Schedule.wsd)
     least = config.learning_rate * config.min_learning_rate_fraction
     assert rates_of(config)[-1] == pytest.approx(least)
 
@@ -76,7 +78,7 @@ def test_no_schedule_jumps(schedule, shape):
 
 def test_halfway_down_a_cosine_is_the_mean_of_its_ends():
     config = TrainingConfig(num_steps=101, warmup_steps=0, learning_rate=1.0, min_learning_rate_fraction=0.2)
-    assert learning_rate_at(50, config) == pytest.approx(0.6)
+    assert rates_of(config)[50] == pytest.approx(0.6)
 
 
 def test_a_run_of_warm_up_alone_has_a_rate_at_every_step():
@@ -97,7 +99,7 @@ def test_inverse_sqrt_is_the_formula_of_the_paper(warmup, hidden_size):
     )
     for t in (1, warmup, warmup + 1, 4 * warmup, 10**6):
         paper = hidden_size**-0.5 * min(t**-0.5, t * warmup**-1.5)
-        assert learning_rate_at(t - 1, config) == pytest.approx(paper)
+        assert learning_rate_at(t - 1, config, config.length()) == pytest.approx(paper)
 
 
 def test_inverse_sqrt_does_not_know_how_long_the_run_is():
