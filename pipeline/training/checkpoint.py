@@ -19,13 +19,14 @@ from torch import Tensor
 from pipeline.dag.folder import Folder
 from pipeline.training.engine import Engine
 from pipeline.training.fragments import (
-    KINDS,
     WEIGHT,
     Fragment,
     fragments_of,
     named_parameters,
     renew,
     set_step,
+    shares_of,
+    whole_shape,
 )
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import METRICS_FILE, Recorder
@@ -60,9 +61,9 @@ class Checkpointer:
         if self.ranks.is_first:
             folder.delete(MANIFEST)  # a damaged checkpoint of this step, from before a resume
         self.ranks.wait()
-        fragments = fragments_of(self.engine)
+        fragments = shares_of(self.engine)
         name = f"rank-{self.ranks.rank:05d}-of-{self.ranks.world_size:05d}.safetensors"
-        tensors = {_key(kind, fragment): fragment.tensors[kind] for fragment in fragments for kind in KINDS}
+        tensors = {_key(kind, each): part for each in fragments for kind, part in each.tensors.items()}
         written = write_tensors(folder, name, tensors)
         mine = {"name": name, **written, "fragments": [[f.name, f.start, f.numel] for f in fragments]}
         parts = self.ranks.gather(mine)
@@ -73,7 +74,7 @@ class Checkpointer:
     def _finish(self, folder: Folder, step: int, parts: list[dict[str, Any]]) -> None:
         metrics = self.recorder.as_bytes()
         folder.write_bytes(METRICS_FILE, metrics)
-        shapes = {name: list(_shape(parameter)) for name, parameter in named_parameters(self.engine)}
+        shapes = {name: list(whole_shape(parameter)) for name, parameter in named_parameters(self.engine)}
         files = {part["name"]: {"size": part["size"], "sha256": part["sha256"]} for part in parts}
         files[METRICS_FILE] = {"size": len(metrics), "sha256": folder.digest(METRICS_FILE)}
         pieces = {part["name"]: part["fragments"] for part in parts}
@@ -101,8 +102,8 @@ def restore(engine: Engine, scratch: Folder, manifest: Manifest) -> None:
     """Set weights, optimizer states and step from a whole checkpoint, whatever topology wrote it."""
     reader = Reader(scratch, manifest)
     for fragment in fragments_of(engine):
-        for kind in KINDS:
-            reader.read_into(fragment.tensors[kind], kind=kind, name=fragment.name, start=fragment.start)
+        for kind, part in fragment.tensors.items():
+            reader.read_into(part, kind=kind, name=fragment.name, start=fragment.start)
     set_step(engine, int(manifest["step"]))
     renew(engine)
 
@@ -187,9 +188,3 @@ def _faults(folder: Folder, ranks: Ranks) -> list[str]:
 
 def _key(kind: str, fragment: Fragment) -> str:
     return f"{kind}/{fragment.name}@{fragment.start}"
-
-
-def _shape(parameter: Any) -> torch.Size:
-    """The whole parameter's shape, also where ZeRO-3 has taken it apart."""
-    shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
-    return shape

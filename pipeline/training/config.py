@@ -19,6 +19,19 @@ class Precision(Enum):
     fp32 = "fp32"
 
 
+class OptimizerKind(Enum):
+    """What turns gradients into updates."""
+
+    adamw = "adamw"
+    "Adam with decoupled decay (Loshchilov and Hutter 2017, algorithm 2)."
+    sgd = "sgd"
+    "Gradient descent with momentum, Nesterov's or plain (Sutskever et al. 2013); the decay is added to the gradient."
+    lion = "lion"
+    "Signs of the momentum (Chen et al. 2023, algorithm 2); wants a smaller rate and a larger decay than adamw."
+    muon = "muon"
+    "Orthogonalized momentum for hidden matrices (Jordan 2024), adamw for embeddings, head, norms and biases."
+
+
 class Packing(Enum):
     """How documents become sequences."""
 
@@ -38,14 +51,20 @@ class TrainingConfig(LengthSettings):
     "Peak of the learning rate; > 0."
     min_learning_rate_fraction: float = 0.1
     "Learning rate of the last step as a fraction of the peak, in [0, 1]; inverse_sqrt stops falling there."
+    optimizer: OptimizerKind = OptimizerKind.adamw
+    "adamw, sgd, lion or muon (which takes adamw for all but hidden matrices)."
     weight_decay: float = 0.1
-    "Decoupled decay (AdamW) of matrices; vectors (norms, biases) have none; >= 0."
+    "Decay of matrices, decoupled save with sgd; vectors (norms, biases) have none; >= 0."
     beta1: float = 0.9
-    "Decay of the gradient's mean, in [0, 1)."
+    "Decay of the gradient's mean (adamw), or its weight in an update (lion); in [0, 1)."
     beta2: float = 0.95
-    "Decay of the gradient's square, in [0, 1)."
+    "Decay of the gradient's square (adamw) or of the momentum (lion), in [0, 1)."
     eps: float = 1e-8
-    "Added to the root of the mean square; > 0."
+    "Added to the root of the mean square (adamw); > 0."
+    momentum: float = 0.95
+    "Decay of the momentum of sgd and muon, in [0, 1)."
+    nesterov: bool = True
+    "Whether sgd and muon look one step of momentum ahead."
     max_grad_norm: float = 1.0
     "Gradients above this norm are scaled down to it; 0: never."
     seed: int = 0
@@ -72,6 +91,7 @@ class TrainingConfig(LengthSettings):
             ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
             ("beta2", 0 <= self.beta2 < 1, "in [0, 1)"),
             ("eps", self.eps > 0, "> 0"),
+            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
             ("max_grad_norm", self.max_grad_norm >= 0, ">= 0; 0 means never clipped"),
             ("seed", self.seed >= 0, ">= 0"),
             ("eval_every_steps", self.eval_every_steps >= 0, ">= 0; 0 means at the end only"),

@@ -41,7 +41,7 @@ def deepspeed_config(config: TrainingConfig, resources: Resources, split: BatchS
         "gradient_accumulation_steps": split.gradient_accumulation_steps,
         "gradient_clipping": config.max_grad_norm if stage > 0 else 0.0,  # stage 0 is clipped in `apply`
         "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,  # torch's fused AdamW: the tests compare it with a plain loop
+        "zero_allow_untested_optimizer": True,  # torch's and our own: the tests compare them with a plain loop
         "zero_force_ds_cpu_optimizer": False,
         "communication_data_type": "fp32",
         "data_types": {"grad_accum_dtype": "fp32"},
@@ -59,9 +59,8 @@ class Engine:
         self, objective: nn.Module, config: TrainingConfig, *, resources: Resources, split: BatchSplit
     ) -> None:
         deepspeed = import_deepspeed()
-        self.split = split
+        self.split, self.config = split, config
         self.stage = zero_stage_of(config, resources, world_size=split.world_size)
-        self._max_grad_norm = config.max_grad_norm
         deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
         with contextlib.redirect_stdout(io.StringIO()):  # it prints the memory around each parameter group
             self.deepspeed, *_ = deepspeed.initialize(
@@ -82,9 +81,9 @@ class Engine:
         return module
 
     @property
-    def optimizer(self) -> torch.optim.AdamW:
+    def optimizer(self) -> torch.optim.Optimizer:
         """Torch's optimizer below DeepSpeed's."""
-        found: torch.optim.AdamW = self.deepspeed.basic_optimizer
+        found: torch.optim.Optimizer = self.deepspeed.basic_optimizer
         return found
 
     def accumulate(self, batch: Batch, *, num_targets: int, last: bool) -> torch.Tensor:
@@ -108,7 +107,7 @@ class Engine:
             return StepOutcome(
                 float(self.deepspeed.get_global_grad_norm()), self.deepspeed.was_step_applied()
             )
-        norm = clip_gradients(self.objective.parameters(), max_norm=self._max_grad_norm)
+        norm = clip_gradients(self.objective.parameters(), max_norm=self.config.max_grad_norm)
         if not torch.isfinite(norm):
             return StepOutcome(float(norm), applied=False)
         self.deepspeed.step()

@@ -19,7 +19,7 @@ from pipeline.training.config import split_batch
 from pipeline.training.corpus import open_corpus
 from pipeline.training.engine import Engine
 from pipeline.training.evaluator import Evaluator
-from pipeline.training.fragments import set_weights
+from pipeline.training.fragments import lay_out_matrices, set_weights
 from pipeline.training.job import TrainingJob, TrainingResult
 from pipeline.training.loop import train
 from pipeline.training.ranks import Ranks, current_ranks
@@ -94,6 +94,7 @@ def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:
     initial = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     engine = Engine(CausalLM(model), job.training, resources=resources, split=split)
     set_weights(engine, initial)
+    lay_out_matrices(engine, ranks)
     return engine
 
 

@@ -11,7 +11,7 @@ from data.errors import DataError
 from data.mixture import MixtureRules
 from model.weights import load_weights
 from pipeline.errors import StageFailedError
-from pipeline.training.config import Packing, Precision
+from pipeline.training.config import OptimizerKind, Packing, Precision
 
 
 def test_accumulated_micro_batches_are_the_full_batch(here, make_job):
@@ -21,9 +21,18 @@ def test_accumulated_micro_batches_are_the_full_batch(here, make_job):
     assert here.losses("full")[-1] < here.losses("full")[0] - 0.1
 
 
-@pytest.mark.parametrize("precision", list(Precision))
-def test_a_resumed_run_has_the_bytes_of_an_uninterrupted_one(here, make_job, precision):
-    job = make_job(precision=precision, eval_every_steps=4)
+CHANGES = [
+    *({"precision": precision} for precision in Precision),
+    *({"precision": Precision.bf16, "optimizer": kind} for kind in OptimizerKind),
+    {"optimizer": OptimizerKind.muon},
+    {"optimizer": OptimizerKind.sgd, "momentum": 0.0},
+]
+"""Settings whose state a checkpoint must hold."""
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_a_resumed_run_has_the_bytes_of_an_uninterrupted_one(here, make_job, changes):
+    job = make_job(**changes, eval_every_steps=4)
     here.run(job, "whole", checkpoint_every_steps=5)
     shutil.copytree(here.root / "whole", here.root / "resumed")
     shutil.rmtree(here.root / "resumed/output")
