@@ -108,13 +108,13 @@ def restore(engine: Engine, scratch: Folder, manifest: Manifest) -> None:
     renew(engine)
 
 
-def whole_weights(scratch: Folder, manifest: Manifest) -> dict[str, Tensor]:
-    """The fp32 weights of a checkpoint by parameter name, in their shapes."""
+def whole_weights(scratch: Folder, manifest: Manifest, *, kind: str = WEIGHT) -> dict[str, Tensor]:
+    """The fp32 weights of a checkpoint, or a state in their place, by parameter name, in their shapes."""
     reader = Reader(scratch, manifest)
     weights = {}
     for name, shape in manifest["shapes"].items():
         weight = torch.empty(torch.Size(shape).numel())
-        reader.read_into(weight, kind=WEIGHT, name=name, start=0)
+        reader.read_into(weight, kind=kind, name=name, start=0)
         weights[name] = weight.view(shape)
     return weights
 

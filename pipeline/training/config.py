@@ -65,6 +65,8 @@ class TrainingConfig(LengthSettings):
     "Decay of the momentum of sgd and muon, in [0, 1)."
     nesterov: bool = True
     "Whether sgd and muon look one step of momentum ahead."
+    ema_decay: float = 0.0
+    "What an update keeps of a running mean of the weights, in [0, 1); the mean is what comes out. 0: no mean is kept."
     max_grad_norm: float = 1.0
     "Gradients above this norm are scaled down to it; 0: never."
     seed: int = 0
@@ -92,6 +94,7 @@ class TrainingConfig(LengthSettings):
             ("beta2", 0 <= self.beta2 < 1, "in [0, 1)"),
             ("eps", self.eps > 0, "> 0"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+            ("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1); 0 means that no mean is kept"),
             ("max_grad_norm", self.max_grad_norm >= 0, ">= 0; 0 means never clipped"),
             ("seed", self.seed >= 0, ">= 0"),
             ("eval_every_steps", self.eval_every_steps >= 0, ">= 0; 0 means at the end only"),

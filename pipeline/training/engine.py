@@ -12,7 +12,7 @@ from torch import nn
 from data.batches import Batch
 from pipeline.dag.resources import Resources
 from pipeline.training.config import BatchSplit, Precision, TrainingConfig, zero_stage_of
-from pipeline.training.optimizer import build_optimizer, clip_gradients, set_learning_rate
+from pipeline.training.optimizer import add_to_average, build_optimizer, clip_gradients, set_learning_rate
 from pipeline.training.runtime import import_deepspeed
 
 WEIGHTS_STAGE = 3
@@ -60,6 +60,8 @@ class Engine:
     ) -> None:
         deepspeed = import_deepspeed()
         self.split, self.config = split, config
+        self.num_updates = 0
+        "Updates made, from the beginning of the run."
         self.stage = zero_stage_of(config, resources, world_size=split.world_size)
         deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
         with contextlib.redirect_stdout(io.StringIO()):  # it prints the memory around each parameter group
@@ -102,11 +104,18 @@ class Engine:
     def apply(self, learning_rate: float) -> StepOutcome:
         """Clip, and update the weights; skip it on all ranks together where the gradient is not finite."""
         set_learning_rate(self.optimizer, learning_rate)
-        if self.stage > 0:
-            self.deepspeed.step()
-            return StepOutcome(
-                float(self.deepspeed.get_global_grad_norm()), self.deepspeed.was_step_applied()
-            )
+        outcome = self._step_partitioned() if self.stage > 0 else self._step_replicated()
+        if outcome.applied:
+            self.num_updates += 1
+            if self.config.ema_decay:
+                add_to_average(self.optimizer, decay=self.config.ema_decay, num_updates=self.num_updates)
+        return outcome
+
+    def _step_partitioned(self) -> StepOutcome:
+        self.deepspeed.step()
+        return StepOutcome(float(self.deepspeed.get_global_grad_norm()), self.deepspeed.was_step_applied())
+
+    def _step_replicated(self) -> StepOutcome:
         norm = clip_gradients(self.objective.parameters(), max_norm=self.config.max_grad_norm)
         if not torch.isfinite(norm):
             return StepOutcome(float(norm), applied=False)

@@ -139,7 +139,8 @@ def set_weights(engine: Engine, weights: Mapping[str, Tensor]) -> None:
 
 
 def set_step(engine: Engine, step: int) -> None:
-    """Tell the optimizer how many updates it has made: AdamW's bias correction depends on it."""
+    """Tell how many updates were made: AdamW's bias correction and the mean of the weights depend on it."""
+    engine.num_updates = step
     for state in engine.optimizer.state.values():
         if STEP in state:
             state[STEP].fill_(step)
@@ -191,7 +192,7 @@ def _flats(engine: Engine) -> list[Tensor]:
 def _state_of(states: Any, flat: Tensor, keys: tuple[str, ...]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = states[flat]
     if not state:
-        if keys == ADAM_STATES:
+        if set(ADAM_STATES) <= set(keys):
             state[STEP] = torch.zeros((), dtype=torch.float32, device=flat.device)
         state |= {key: torch.zeros_like(flat, requires_grad=False) for key in keys}
         states[flat] = state

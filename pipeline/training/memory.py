@@ -95,12 +95,16 @@ def _gradients(count: int, wide: int, stage: int, ranks: int) -> int:
 def _states(model: ModelConfig, config: TrainingConfig) -> int:
     """Values that the optimizer keeps for all parameters; the few vectors of a block count as its matrices do."""
     count, blocks = num_parameters(model), num_block_parameters(model)
-    return {
-        OptimizerKind.adamw: 2 * count,
-        OptimizerKind.sgd: count if config.momentum else 0,
-        OptimizerKind.lion: count,
-        OptimizerKind.muon: blocks + 2 * (count - blocks),
-    }[config.optimizer]
+    average = count if config.ema_decay else 0
+    return (
+        average
+        + {
+            OptimizerKind.adamw: 2 * count,
+            OptimizerKind.sgd: count if config.momentum else 0,
+            OptimizerKind.lion: count,
+            OptimizerKind.muon: blocks + 2 * (count - blocks),
+        }[config.optimizer]
+    )
 
 
 def _activations(model: ModelConfig, tokens: int, wide: int, *, recompute: bool) -> int:

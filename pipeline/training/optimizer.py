@@ -18,6 +18,8 @@ from pipeline.training.muon import Muon
 
 STEP = "step"
 ADAM_STATES = ("exp_avg", "exp_avg_sq")
+AVERAGE = "ema"
+"""The running mean of the weights, kept among the states; `pipeline.training.average`."""
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -62,7 +64,13 @@ def hidden_matrices(model: nn.Module) -> set[str]:
 
 
 def state_keys(config: TrainingConfig, *, is_hidden_matrix: bool) -> tuple[str, ...]:
-    """What the optimizer keeps for every weight of a parameter, beside the weight and AdamW's one step count."""
+    """What is kept for every weight of a parameter, beside the weight and AdamW's one step count."""
+    average = (AVERAGE,) if config.ema_decay else ()
+    return (*optimizer_keys(config, is_hidden_matrix=is_hidden_matrix), *average)
+
+
+def optimizer_keys(config: TrainingConfig, *, is_hidden_matrix: bool) -> tuple[str, ...]:
+    """Of these, what the optimizer itself goes by."""
     if config.optimizer is OptimizerKind.sgd:
         return ("momentum_buffer",) if config.momentum else ()
     if config.optimizer is OptimizerKind.lion:
@@ -70,6 +78,15 @@ def state_keys(config: TrainingConfig, *, is_hidden_matrix: bool) -> tuple[str, 
     if config.optimizer is OptimizerKind.muon and is_hidden_matrix:
         return (muon.MOMENTUM,)
     return ADAM_STATES
+
+
+@torch.no_grad()
+def add_to_average(optimizer: torch.optim.Optimizer, *, decay: float, num_updates: int) -> None:
+    """Let the mean take up the weights of the newest update, which is number `num_updates`, from 1."""
+    weight = (1.0 - decay) / (1.0 - decay**num_updates)
+    for weights, state in optimizer.state.items():
+        if AVERAGE in state:
+            state[AVERAGE].lerp_(weights, weight)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -26,6 +26,8 @@ CHANGES = [
     *({"precision": Precision.bf16, "optimizer": kind} for kind in OptimizerKind),
     {"optimizer": OptimizerKind.muon},
     {"optimizer": OptimizerKind.sgd, "momentum": 0.0},
+    {"precision": Precision.bf16, "ema_decay": 0.9},
+    {"ema_decay": 0.9},
 ]
 """Settings whose state a checkpoint must hold."""
 

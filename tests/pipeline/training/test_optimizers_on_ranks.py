@@ -1,6 +1,7 @@
 """Every optimizer at every ZeRO stage, on one rank and on two: a plain loop's losses, and checkpoints that move."""
 
 import itertools
+import json
 
 import pytest
 import torch
@@ -17,7 +18,16 @@ TOLERANCES = {OptimizerKind.sgd: 1e-4, OptimizerKind.lion: 5e-3, OptimizerKind.m
 
 
 def job_of(make_job, kind, precision=Precision.fp32):
-    return make_job(optimizer=kind, learning_rate=RATES[kind], precision=precision, num_steps=NUM_STEPS)
+    """With a mean of the weights, which what is evaluated at the end is taken from."""
+    rate = RATES[kind]
+    return make_job(
+        optimizer=kind, learning_rate=rate, precision=precision, num_steps=NUM_STEPS, ema_decay=0.9
+    )
+
+
+def evaluated(trained, name):
+    lines = (trained.root / name / "output/logs/metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["metrics"]["eval/loss"] for line in lines if "eval/loss" in line]
 
 
 def name_of(kind, stage, world_size, precision=Precision.fp32):
@@ -102,6 +112,8 @@ def test_fp32_losses_are_those_of_a_plain_loop(trained, plain, kind, stage, worl
     losses = trained.losses(name_of(kind, stage, world_size))
     assert losses == pytest.approx(plain[kind], abs=TOLERANCES[kind])
     assert losses[-1] < losses[0] - 0.2
+    (mean,) = evaluated(trained, name_of(kind, stage, world_size))
+    assert [mean] == pytest.approx(evaluated(trained, name_of(kind, 0, 1)), abs=TOLERANCES[kind])
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
@@ -129,5 +141,7 @@ def test_a_checkpoint_continues_on_another_topology(trained, make_job, kind):
         trained.run(moved, world_size=ranks)
     for (ranks, stage), _ in MOVES:
         stayed = trained.losses(name_of(kind, stage, ranks))
-        moved = trained.losses(f"moved-{kind.value}-{ranks}-{stage}")
-        assert moved == pytest.approx(stayed, abs=TOLERANCES[kind])
+        name = f"moved-{kind.value}-{ranks}-{stage}"
+        assert trained.losses(name) == pytest.approx(stayed, abs=TOLERANCES[kind])
+        mean = evaluated(trained, name_of(kind, stage, ranks))
+        assert evaluated(trained, name) == pytest.approx(mean, abs=TOLERANCES[kind])
