@@ -24,7 +24,7 @@ from pipeline.training.fragments import (
     fragments_of,
     named_parameters,
     renew,
-    set_step,
+    set_updates,
     shares_of,
     whole_shape,
 )
@@ -78,7 +78,10 @@ class Checkpointer:
         files = {part["name"]: {"size": part["size"], "sha256": part["sha256"]} for part in parts}
         files[METRICS_FILE] = {"size": len(metrics), "sha256": folder.digest(METRICS_FILE)}
         pieces = {part["name"]: part["fragments"] for part in parts}
-        folder.write_json(MANIFEST, {"step": step, "shapes": shapes, "files": files, "fragments": pieces})
+        manifest = {"step": step, "shapes": shapes, "files": files, "fragments": pieces}
+        if self.engine.loss_scale:
+            manifest["loss_scale"] = self.engine.loss_scale.state()
+        folder.write_json(MANIFEST, manifest)
         for old in steps_saved(self.scratch)[:-KEEP]:
             discard(self.scratch, old)
 
@@ -104,7 +107,10 @@ def restore(engine: Engine, scratch: Folder, manifest: Manifest) -> None:
     for fragment in fragments_of(engine):
         for kind, part in fragment.tensors.items():
             reader.read_into(part, kind=kind, name=fragment.name, start=fragment.start)
-    set_step(engine, int(manifest["step"]))
+    if engine.loss_scale:
+        engine.loss_scale.restore(manifest["loss_scale"])
+    skipped = engine.loss_scale.num_skipped if engine.loss_scale else 0
+    set_updates(engine, int(manifest["step"]) - skipped)
     renew(engine)
 
 

@@ -16,6 +16,8 @@ class Precision(Enum):
     """How numbers are held while training; the optimizer's weights and states are fp32 in each."""
 
     bf16 = "bf16"
+    fp16 = "fp16"
+    "With a dynamic loss scale; for GPUs without bf16."
     fp32 = "fp32"
 
 
@@ -72,7 +74,7 @@ class TrainingConfig(LengthSettings):
     seed: int = 0
     "Of the initial weights and of the order of the data; >= 0."
     precision: Precision = Precision.bf16
-    "bf16, or fp32 (slower, for small models and comparisons)."
+    "bf16, fp16 (where there is no bf16), or fp32 (slower, for small models and comparisons)."
     mask_documents: bool = False
     "Whether attention stops at the ends of documents inside a packed sequence."
     eval_every_steps: int = 0
@@ -155,8 +157,8 @@ def micro_batch_size_for(sequences_per_rank: int, *, seq_len: int) -> int:
 def zero_stage_of(config: TrainingConfig, resources: Resources, *, world_size: int) -> int:
     """The ZeRO stage that runs: what was asked for, or 1 with several ranks and 0 with one.
 
-    bf16 at stage 0 runs as stage 1: DeepSpeed has no unpartitioned optimizer that adds bf16 gradients up in fp32. On
-    one rank the two are the same thing.
+    bf16 and fp16 at stage 0 run as stage 1: DeepSpeed has no unpartitioned optimizer that adds their gradients up in
+    fp32. On one rank the two are the same thing.
     """
     asked = resources.zero_stage if resources.zero_stage is not None else int(world_size > 1)
-    return max(asked, 1) if config.precision is Precision.bf16 else asked
+    return asked if config.precision is Precision.fp32 else max(asked, 1)

@@ -11,7 +11,10 @@ from torch import nn
 
 from data.batches import Batch
 from pipeline.dag.resources import Resources
+from pipeline.errors import ConfigError
+from pipeline.training import loss_scale
 from pipeline.training.config import BatchSplit, Precision, TrainingConfig, zero_stage_of
+from pipeline.training.loss_scale import LossScale, Scaling
 from pipeline.training.optimizer import add_to_average, build_optimizer, clip_gradients, set_learning_rate
 from pipeline.training.runtime import import_deepspeed
 
@@ -26,6 +29,8 @@ class StepOutcome:
     "Norm of the global batch's gradient before clipping."
     applied: bool
     "False where the gradient was not finite: nothing was changed, on any rank."
+    scaling: Scaling | None = None
+    "Of fp16: where it is there, a step that was not applied is one to skip."
 
 
 def deepspeed_config(config: TrainingConfig, resources: Resources, split: BatchSplit) -> dict[str, Any]:
@@ -49,6 +54,8 @@ def deepspeed_config(config: TrainingConfig, resources: Resources, split: BatchS
     }
     if config.precision is Precision.bf16:
         settings["bf16"] = {"enabled": True}
+    if config.precision is Precision.fp16:
+        settings["fp16"] = loss_scale.deepspeed_section()
     return settings
 
 
@@ -59,6 +66,7 @@ class Engine:
         self, objective: nn.Module, config: TrainingConfig, *, resources: Resources, split: BatchSplit
     ) -> None:
         deepspeed = import_deepspeed()
+        _require_fp16(config, deepspeed.accelerator.get_accelerator())
         self.split, self.config = split, config
         self.num_updates = 0
         "Updates made, from the beginning of the run."
@@ -71,6 +79,8 @@ class Engine:
                 config=deepspeed_config(config, resources, split),
                 dist_init_required=False,
             )
+        scaled = config.precision is Precision.fp16
+        self.loss_scale = LossScale(self.deepspeed.optimizer.loss_scaler) if scaled else None
         # With one rank there is nobody to average with, yet without this every gradient would be copied twice. Other
         # stages (and stage 1 in fp32) sort their gradients into partitions in the same call.
         unpartitioned = self.stage == 0 or (self.stage == 1 and config.precision is Precision.bf16)
@@ -102,7 +112,7 @@ class Engine:
         return detached
 
     def apply(self, learning_rate: float) -> StepOutcome:
-        """Clip, and update the weights; skip it on all ranks together where the gradient is not finite."""
+        """Clip, and update the weights and their mean; not on any rank where the gradient is not finite."""
         set_learning_rate(self.optimizer, learning_rate)
         outcome = self._step_partitioned() if self.stage > 0 else self._step_replicated()
         if outcome.applied:
@@ -112,8 +122,11 @@ class Engine:
         return outcome
 
     def _step_partitioned(self) -> StepOutcome:
+        before = self.loss_scale.value if self.loss_scale else 1.0
         self.deepspeed.step()
-        return StepOutcome(float(self.deepspeed.get_global_grad_norm()), self.deepspeed.was_step_applied())
+        applied = self.deepspeed.was_step_applied()
+        scaling = self.loss_scale.after(applied=applied, scale_before=before) if self.loss_scale else None
+        return StepOutcome(float(self.deepspeed.get_global_grad_norm()), applied, scaling)
 
     def _step_replicated(self) -> StepOutcome:
         norm = clip_gradients(self.objective.parameters(), max_norm=self.config.max_grad_norm)
@@ -139,3 +152,14 @@ class Engine:
         return {
             name: torch.from_numpy(array).to(self.device, non_blocking=True) for name, array in batch.items()
         }
+
+
+def _require_fp16(config: TrainingConfig, accelerator: Any) -> None:
+    """Raises ConfigError where the device has no arithmetic in fp16, as most CPUs."""
+    if config.precision is Precision.fp16 and not accelerator.is_fp16_supported():
+        raise ConfigError(
+            f"this {accelerator.device_name()} does not compute in fp16",
+            where="precision",
+            allowed="bf16 or fp32 on this device",
+            do="set precision=bf16, or train on a GPU",
+        )

@@ -138,12 +138,12 @@ def set_weights(engine: Engine, weights: Mapping[str, Tensor]) -> None:
     renew(engine)
 
 
-def set_step(engine: Engine, step: int) -> None:
+def set_updates(engine: Engine, num_updates: int) -> None:
     """Tell how many updates were made: AdamW's bias correction and the mean of the weights depend on it."""
-    engine.num_updates = step
+    engine.num_updates = num_updates
     for state in engine.optimizer.state.values():
         if STEP in state:
-            state[STEP].fill_(step)
+            state[STEP].fill_(num_updates)
 
 
 def renew(engine: Engine) -> None:

@@ -62,9 +62,10 @@ def train_step(
     if not math.isfinite(loss):
         raise not_finite("loss", loss, batches, step)
     outcome = engine.apply(learning_rate)
-    if not outcome.applied:
+    if not outcome.applied and outcome.scaling is None:
         raise not_finite("gradient norm", outcome.grad_norm, batches, step)
-    return StepRecord(step + 1, loss, learning_rate, outcome.grad_norm, time.perf_counter() - started_at)
+    seconds = time.perf_counter() - started_at
+    return StepRecord(step + 1, loss, learning_rate, outcome.grad_norm, seconds, outcome.scaling)
 
 
 def not_finite(what: str, value: float, batches: TrainingBatches, step: int) -> StageFailedError:

@@ -11,7 +11,7 @@ from model.flops import num_block_parameters, num_parameters
 from pipeline.training.config import BatchSplit, OptimizerKind, Precision, TrainingConfig
 
 GIB = 1 << 30
-FP32, BF16 = 4, 2
+FP32, HALF = 4, 2
 HEAD_CHUNK_LOGITS = 1 << 22
 """Logits that the vocabulary head holds at once, at least; `model.head` says why."""
 HEAD_CHUNK_TOKENS = 256
@@ -61,7 +61,7 @@ def memory_of_rank(
 ) -> Memory:
     """What one rank holds at its peak; `model.vocab_size` must be known."""
     count = num_parameters(model)
-    wide = BF16 if config.precision is Precision.bf16 else FP32
+    wide = FP32 if config.precision is Precision.fp32 else HALF
     weights = _weights(count, wide, zero_stage, split.world_size)
     master = 0 if zero_stage == 0 and wide == FP32 else count
     optimizer = FP32 * -(-(master + _states(model, config)) // (split.world_size if zero_stage > 0 else 1))

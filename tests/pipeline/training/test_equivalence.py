@@ -11,6 +11,7 @@ pytestmark = pytest.mark.slow
 
 STAGES = (0, 1, 2, 3)
 NUM_STEPS = 50
+PRECISIONS = (Precision.bf16, Precision.fp32)  # fp16 has tests of its own: few CPUs compute in it
 
 
 def name_of(precision, stage, world_size):
@@ -29,7 +30,7 @@ def trained(runs, make_job):
                 micro_batch_size=2,
                 checkpoint_every_steps=25,
             )
-            for precision, stage in itertools.product(Precision, STAGES)
+            for precision, stage in itertools.product(PRECISIONS, STAGES)
         ]
         runs.run(orders, world_size=world_size)
     return runs
@@ -79,7 +80,7 @@ MOVES = [
 ]
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_checkpoint_continues_on_another_topology(trained, make_job, precision):
     """From the middle of each first run, left by (ranks, stage), to the end on other ranks and stages."""
     job = make_job(precision=precision, num_steps=NUM_STEPS)

@@ -64,6 +64,19 @@ def test_optimizer_states_are_what_the_optimizer_keeps(kind, stage):
     assert counted - weights == pytest.approx(kept, rel=0.05)
 
 
+@pytest.mark.parametrize("precision", list(Precision))
+def test_a_mean_of_the_weights_takes_four_bytes_a_parameter(precision):
+    def held(ema_decay):
+        config = TrainingConfig(
+            seq_len=2048, global_batch_tokens=2048 * 64, precision=precision, ema_decay=ema_decay
+        )
+        return memory_of_rank(
+            MODEL, config, split_batch(config, world_size=8, micro_batch_size=1), zero_stage=2
+        )
+
+    assert held(0.999).total - held(0.0).total == pytest.approx(4 * num_parameters(MODEL) / 8)
+
+
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_optimizer_states_are_shared_out(stage):
     assert memory_on(8, stage).optimizer == pytest.approx(memory_on(1, stage).optimizer / 8, rel=1e-6)
