@@ -12,6 +12,11 @@ def num_parameters(config: ModelConfig) -> int:
     return _embedding(config) + _positions(config) + _blocks(config) + _norm(config) + head
 
 
+def num_block_parameters(config: ModelConfig) -> int:
+    """Parameters between the embedding and the last norm."""
+    return _blocks(config)
+
+
 def flops_per_token(config: ModelConfig, seq_len: int) -> int:
     """Operations of forward and backward for one token of a sequence of `seq_len`: 6 N + 12 L H D T.
 

@@ -1,7 +1,8 @@
 """What a training saw at one step: the sequences of its global batch and the documents that each is made of."""
 
 from dataclasses import fields
-from typing import Any
+from enum import EnumType
+from typing import Any, get_type_hints
 
 from rich.console import Console
 from rich.text import Text
@@ -13,7 +14,7 @@ from pipeline.dag.store import Artifact, Store
 from pipeline.errors import ConfigError
 from pipeline.looking.lineage import Origin, origins
 from pipeline.looking.page import grid, visible
-from pipeline.training.config import Packing, Precision, TrainingConfig
+from pipeline.training.config import Packing, TrainingConfig
 from pipeline.training.sources import open_sources, source_names
 
 TRAINS = ("pretrain", "finetune")
@@ -34,20 +35,21 @@ def global_batch_facts(artifact: Artifact, step: int, store: Store) -> dict[str,
             do="name a training",
         )
     training = _training_of(manifest.payload["config"])
-    if not 0 <= step < training.num_steps:
-        raise ConfigError(
-            f"there is no step {step}",
-            where="--sequence",
-            allowed=f"0 to {training.num_steps - 1}",
-            do="name a step of this training",
-        )
     given = [each for each in origins(artifact) if each.port == "tokens"]
     names = source_names([each.source for each in given])
     folders = {name: _folder(each, store) for name, each in zip(names, given, strict=True)}
     config = manifest.payload["config"]
     mixture = MixtureRules(**config.get("mixture", {}))
     packing = Packing(config["packing"]) if "packing" in config else None
-    batches = open_sources(folders, training, packing=packing, mixture=mixture).batches
+    learned = open_sources(folders, training, packing=packing, mixture=mixture)
+    batches, num_steps = learned.batches, learned.length.num_steps
+    if not 0 <= step < num_steps:
+        raise ConfigError(
+            f"there is no step {step}",
+            where="--sequence",
+            allowed=f"0 to {num_steps - 1}",
+            do="name a step of this training",
+        )
     sequences = [_sequence(batches, int(sequence), names) for sequence in batches.sequence_ids(step)]
     return {"node": manifest.node, "step": step, "sequences": sequences}
 
@@ -65,8 +67,11 @@ def print_global_batch(facts: dict[str, Any], console: Console) -> None:
 
 
 def _training_of(config: dict[str, Any]) -> TrainingConfig:
-    known = {each.name: config[each.name] for each in fields(TrainingConfig) if each.name in config}
-    return TrainingConfig(**known | {"precision": Precision(known["precision"])})
+    """A field that is newer than the artifact has its default: what trainings did before it was there."""
+    kinds = get_type_hints(TrainingConfig)
+    names = [each.name for each in fields(TrainingConfig) if each.name in config]
+    enums = {name: kinds[name](config[name]) for name in names if isinstance(kinds[name], EnumType)}
+    return TrainingConfig(**{name: config[name] for name in names} | enums)
 
 
 def _folder(origin: Origin, store: Store) -> Folder:

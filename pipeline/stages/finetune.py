@@ -42,8 +42,11 @@ class Finetune(TrainingConfig, Stage):
         return training_node.batch_problems(self, resources)
 
     def estimate(self, inputs: Mapping[str, list[Manifest]], resources: Resources) -> dict[str, float]:
-        del inputs, resources
-        return {"steps": self.num_steps, "tokens": self.num_tokens}
+        del resources
+        ahead = training_node.sequences_ahead(
+            [self.inputs.tokens], inputs.get("tokens", []), seq_len=self.seq_len, packing=None
+        )
+        return training_node.length_estimate(self, ahead)
 
     def reported_metrics(self) -> tuple[str, ...]:
         return training_node.reported_metrics(held_out=bool(self.inputs.validation))

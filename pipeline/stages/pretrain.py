@@ -78,6 +78,12 @@ class Pretrain(TrainingConfig, Stage):
             training_node.training_config(self),
             resources,
             vocab_size=training_node.vocabulary(inputs),
+            num_sequences=training_node.sequences_ahead(
+                self.ports()["tokens"][1],
+                inputs.get("tokens", []),
+                seq_len=self.seq_len,
+                packing=self.packing,
+            ),
         )
 
     def follows(self) -> frozenset[str]:

@@ -11,7 +11,7 @@ from pipeline.dag.stage import Input, Problem, StageContext, StageResult
 from pipeline.dag.store import Manifest
 from pipeline.errors import ConfigError
 from pipeline.stages.sharding import ARROW
-from pipeline.training.config import TrainingConfig, split_batch, zero_stage_of
+from pipeline.training.config import Packing, TrainingConfig, split_batch, zero_stage_of
 from pipeline.training.memory import memory_of_rank
 from pipeline.training.placement import settled
 
@@ -46,10 +46,18 @@ def batch_problems(config: TrainingConfig, resources: Resources) -> list[Problem
 
 
 def estimate(
-    model: ModelConfig, config: TrainingConfig, resources: Resources, *, vocab_size: int | None
+    model: ModelConfig,
+    config: TrainingConfig,
+    resources: Resources,
+    *,
+    vocab_size: int | None,
+    num_sequences: int | None,
 ) -> dict[str, float]:
-    """Parameters, FLOPs, tokens, and GiB of a rank by component; less where the vocabulary is not known yet."""
-    known: dict[str, float] = {"steps": config.num_steps, "tokens": config.num_tokens}
+    """Parameters, FLOPs, tokens, and GiB of a rank by component; less where the vocabulary is not known yet.
+
+    And without steps, tokens and FLOPs where the length is in epochs of data that is not there yet.
+    """
+    known = length_estimate(config, num_sequences)
     if model.vocab_size is None and vocab_size is None:
         return known
     sized = model.with_vocab_size(vocab_size or 0)
@@ -63,11 +71,33 @@ def estimate(
         offload_parameters=bool(resources.offload_parameters),
         activation_checkpointing=bool(resources.activation_checkpointing),
     )
-    known |= {
-        "parameters": num_parameters(sized),
-        "flops": flops_per_token(sized, config.seq_len) * config.num_tokens,
-    }
+    known["parameters"] = num_parameters(sized)
+    if "tokens" in known:
+        known["flops"] = flops_per_token(sized, config.seq_len) * known["tokens"]
     return known | {f"GiB {name}": size for name, size in memory.in_gib().items()}
+
+
+def length_estimate(config: TrainingConfig, num_sequences: int | None) -> dict[str, float]:
+    """Steps and tokens, as far as they are known."""
+    length = config.length(num_sequences=num_sequences)
+    return {"steps": length.num_steps, "tokens": length.num_tokens} if length else {}
+
+
+def sequences_ahead(
+    references: Sequence[str], manifests: Sequence[Manifest], *, seq_len: int, packing: Packing | None
+) -> int | None:
+    """About how many sequences the built tokens make; None where some are not built yet.
+
+    A part's tokens are taken to be as many as its share of the bytes; the padding of best_fit is not foreseen.
+    """
+    if len(manifests) < len(references):
+        return None
+    unit = "tokens" if packing in (Packing.concatenate, Packing.best_fit) else "rows"
+    counts = []
+    for reference, manifest in zip(references, manifests, strict=True):
+        share = manifest.num_bytes(reference.partition("/")[2]) / max(1, manifest.num_bytes(""))
+        counts.append(round(manifest.counters.get(unit, 0) * share))
+    return sum(counts) // (seq_len if unit == "tokens" else 1)
 
 
 def reported_metrics(*, held_out: bool) -> tuple[str, ...]:

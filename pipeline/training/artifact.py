@@ -1,4 +1,7 @@
-"""The weights artifact: fp32 weights with their config, the tokenizer beside them, the metrics in logs/."""
+"""The weights artifact: fp32 weights with their config, the tokenizer beside them, the metrics in logs/.
+
+Where a running mean of the weights is kept, it is the model: evaluation, export and further training begin from it.
+"""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +11,9 @@ from model.config import ModelConfig
 from model.weights import save_weights
 from pipeline.dag.folder import Folder
 from pipeline.training.checkpoint import newest_whole, whole_weights
+from pipeline.training.fragments import WEIGHT
 from pipeline.training.job import TrainingJob
+from pipeline.training.optimizer import AVERAGE
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import METRICS_FILE, Recorder
 
@@ -22,7 +27,8 @@ def write_artifact(
     manifest, _ = newest_whole(scratch, ALONE)
     assert manifest is not None, "the final checkpoint has just been written"
     with tempfile.TemporaryDirectory(prefix="headrace-weights-") as folder:
-        save_weights(Path(folder), model, whole_weights(scratch, manifest))
+        kind = AVERAGE if job.training.ema_decay else WEIGHT
+        save_weights(Path(folder), model, whole_weights(scratch, manifest, kind=kind))
         for path in sorted(Path(folder).iterdir()):
             output.upload(path, path.name)
     # Not every file of that folder: an artifact's manifest tells when it was built, which is no content.

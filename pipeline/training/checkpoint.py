@@ -19,13 +19,14 @@ from torch import Tensor
 from pipeline.dag.folder import Folder
 from pipeline.training.engine import Engine
 from pipeline.training.fragments import (
-    KINDS,
     WEIGHT,
     Fragment,
     fragments_of,
     named_parameters,
     renew,
-    set_step,
+    set_updates,
+    shares_of,
+    whole_shape,
 )
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import METRICS_FILE, Recorder
@@ -60,9 +61,9 @@ class Checkpointer:
         if self.ranks.is_first:
             folder.delete(MANIFEST)  # a damaged checkpoint of this step, from before a resume
         self.ranks.wait()
-        fragments = fragments_of(self.engine)
+        fragments = shares_of(self.engine)
         name = f"rank-{self.ranks.rank:05d}-of-{self.ranks.world_size:05d}.safetensors"
-        tensors = {_key(kind, fragment): fragment.tensors[kind] for fragment in fragments for kind in KINDS}
+        tensors = {_key(kind, each): part for each in fragments for kind, part in each.tensors.items()}
         written = write_tensors(folder, name, tensors)
         mine = {"name": name, **written, "fragments": [[f.name, f.start, f.numel] for f in fragments]}
         parts = self.ranks.gather(mine)
@@ -73,11 +74,14 @@ class Checkpointer:
     def _finish(self, folder: Folder, step: int, parts: list[dict[str, Any]]) -> None:
         metrics = self.recorder.as_bytes()
         folder.write_bytes(METRICS_FILE, metrics)
-        shapes = {name: list(_shape(parameter)) for name, parameter in named_parameters(self.engine)}
+        shapes = {name: list(whole_shape(parameter)) for name, parameter in named_parameters(self.engine)}
         files = {part["name"]: {"size": part["size"], "sha256": part["sha256"]} for part in parts}
         files[METRICS_FILE] = {"size": len(metrics), "sha256": folder.digest(METRICS_FILE)}
         pieces = {part["name"]: part["fragments"] for part in parts}
-        folder.write_json(MANIFEST, {"step": step, "shapes": shapes, "files": files, "fragments": pieces})
+        manifest = {"step": step, "shapes": shapes, "files": files, "fragments": pieces}
+        if self.engine.loss_scale:
+            manifest["loss_scale"] = self.engine.loss_scale.state()
+        folder.write_json(MANIFEST, manifest)
         for old in steps_saved(self.scratch)[:-KEEP]:
             discard(self.scratch, old)
 
@@ -101,19 +105,22 @@ def restore(engine: Engine, scratch: Folder, manifest: Manifest) -> None:
     """Set weights, optimizer states and step from a whole checkpoint, whatever topology wrote it."""
     reader = Reader(scratch, manifest)
     for fragment in fragments_of(engine):
-        for kind in KINDS:
-            reader.read_into(fragment.tensors[kind], kind=kind, name=fragment.name, start=fragment.start)
-    set_step(engine, int(manifest["step"]))
+        for kind, part in fragment.tensors.items():
+            reader.read_into(part, kind=kind, name=fragment.name, start=fragment.start)
+    if engine.loss_scale:
+        engine.loss_scale.restore(manifest["loss_scale"])
+    skipped = engine.loss_scale.num_skipped if engine.loss_scale else 0
+    set_updates(engine, int(manifest["step"]) - skipped)
     renew(engine)
 
 
-def whole_weights(scratch: Folder, manifest: Manifest) -> dict[str, Tensor]:
-    """The fp32 weights of a checkpoint by parameter name, in their shapes."""
+def whole_weights(scratch: Folder, manifest: Manifest, *, kind: str = WEIGHT) -> dict[str, Tensor]:
+    """The fp32 weights of a checkpoint, or a state in their place, by parameter name, in their shapes."""
     reader = Reader(scratch, manifest)
     weights = {}
     for name, shape in manifest["shapes"].items():
         weight = torch.empty(torch.Size(shape).numel())
-        reader.read_into(weight, kind=WEIGHT, name=name, start=0)
+        reader.read_into(weight, kind=kind, name=name, start=0)
         weights[name] = weight.view(shape)
     return weights
 
@@ -187,9 +194,3 @@ def _faults(folder: Folder, ranks: Ranks) -> list[str]:
 
 def _key(kind: str, fragment: Fragment) -> str:
     return f"{kind}/{fragment.name}@{fragment.start}"
-
-
-def _shape(parameter: Any) -> torch.Size:
-    """The whole parameter's shape, also where ZeRO-3 has taken it apart."""
-    shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
-    return shape

@@ -6,6 +6,7 @@ from enum import Enum
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Problem
 from pipeline.errors import ConfigError
+from pipeline.training.length import LengthSettings
 
 FAST_MICRO_BATCH_TOKENS = 8192
 """Tokens in a rank's forward pass beyond which a larger one is no faster; measured, see `micro_batch_size_for`."""
@@ -15,7 +16,22 @@ class Precision(Enum):
     """How numbers are held while training; the optimizer's weights and states are fp32 in each."""
 
     bf16 = "bf16"
+    fp16 = "fp16"
+    "With a dynamic loss scale; for GPUs without bf16."
     fp32 = "fp32"
+
+
+class OptimizerKind(Enum):
+    """What turns gradients into updates."""
+
+    adamw = "adamw"
+    "Adam with decoupled decay (Loshchilov and Hutter 2017, algorithm 2)."
+    sgd = "sgd"
+    "Gradient descent with momentum, Nesterov's or plain (Sutskever et al. 2013); the decay is added to the gradient."
+    lion = "lion"
+    "Signs of the momentum (Chen et al. 2023, algorithm 2); wants a smaller rate and a larger decay than adamw."
+    muon = "muon"
+    "Orthogonalized momentum for hidden matrices (Jordan 2024), adamw for embeddings, head, norms and biases."
 
 
 class Packing(Enum):
@@ -29,46 +45,36 @@ class Packing(Enum):
     "One to a sequence, or a piece of one that is longer; the rest is padding."
 
 
-class Schedule(Enum):
-    """How the learning rate falls after the warm-up."""
-
-    cosine = "cosine"
-    linear = "linear"
-    constant = "constant"
-
-
 @dataclass
-class TrainingConfig:
+class TrainingConfig(LengthSettings):
     """The optimization: every field changes the weights that come out, and none says where they are computed."""
 
-    num_steps: int = 1000
-    "Optimizer updates; >= 1."
-    global_batch_tokens: int = 32768
-    "Tokens of one update over all ranks; a multiple of seq_len."
-    seq_len: int = 512
-    "Tokens of a sequence; at most the model's max_seq_len."
     learning_rate: float = 1e-3
     "Peak of the learning rate; > 0."
-    schedule: Schedule = Schedule.cosine
-    "How the learning rate falls after the warm-up: cosine, linear or constant."
     min_learning_rate_fraction: float = 0.1
-    "Learning rate of the last step as a fraction of the peak, in [0, 1]."
-    warmup_steps: int = 100
-    "Steps over which the learning rate rises to its peak; 0 <= warmup_steps <= num_steps."
+    "Learning rate of the last step as a fraction of the peak, in [0, 1]; inverse_sqrt stops falling there."
+    optimizer: OptimizerKind = OptimizerKind.adamw
+    "adamw, sgd, lion or muon (which takes adamw for all but hidden matrices)."
     weight_decay: float = 0.1
-    "Decoupled decay (AdamW) of matrices; vectors (norms, biases) have none; >= 0."
+    "Decay of matrices, decoupled save with sgd; vectors (norms, biases) have none; >= 0."
     beta1: float = 0.9
-    "Decay of the gradient's mean, in [0, 1)."
+    "Decay of the gradient's mean (adamw), or its weight in an update (lion); in [0, 1)."
     beta2: float = 0.95
-    "Decay of the gradient's square, in [0, 1)."
+    "Decay of the gradient's square (adamw) or of the momentum (lion), in [0, 1)."
     eps: float = 1e-8
-    "Added to the root of the mean square; > 0."
+    "Added to the root of the mean square (adamw); > 0."
+    momentum: float = 0.95
+    "Decay of the momentum of sgd and muon, in [0, 1)."
+    nesterov: bool = True
+    "Whether sgd and muon look one step of momentum ahead."
+    ema_decay: float = 0.0
+    "What an update keeps of a running mean of the weights, in [0, 1); the mean is what comes out. 0: no mean is kept."
     max_grad_norm: float = 1.0
     "Gradients above this norm are scaled down to it; 0: never."
     seed: int = 0
     "Of the initial weights and of the order of the data; >= 0."
     precision: Precision = Precision.bf16
-    "bf16, or fp32 (slower, for small models and comparisons)."
+    "bf16, fp16 (where there is no bf16), or fp32 (slower, for small models and comparisons)."
     shuffle_window: int = 0
     """Sequences that are shuffled among each other, window after window through each source; 0: all of a source. With a
     window a pretraining may begin on the first tokens while the others are still being made; >= 0."""
@@ -79,43 +85,21 @@ class TrainingConfig:
     eval_max_sequences: int = 256
     "Held-out sequences that each evaluation reads, always the same ones; >= 1."
 
-    @property
-    def sequences_per_step(self) -> int:
-        """Sequences of the global batch."""
-        return self.global_batch_tokens // self.seq_len
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of the whole run."""
-        return self.num_steps * self.sequences_per_step * self.seq_len
-
     def problems(self) -> list[Problem]:
         """Everything wrong with these values on their own."""
-        found = self._out_of_range()
-        if self.seq_len >= 1 and (self.global_batch_tokens < 1 or self.global_batch_tokens % self.seq_len):
-            near = max(1, round(self.global_batch_tokens / self.seq_len)) * self.seq_len
-            what = f"{self.global_batch_tokens} tokens are not a whole number of sequences of {self.seq_len}"
-            found.append(Problem("global_batch_tokens", what, "a multiple of seq_len", f"for example {near}"))
-        if self.warmup_steps > self.num_steps:
-            what = (
-                f"a warm-up of {self.warmup_steps} steps is longer than the {self.num_steps} steps of the run"
-            )
-            found.append(
-                Problem("warmup_steps", what, f"at most {self.num_steps}", "shorten it, or train longer")
-            )
-        return found
+        return self._out_of_range() or self._length_problems()
 
     def _out_of_range(self) -> list[Problem]:
-        ranges: list[tuple[str, bool, str]] = [
-            ("num_steps", self.num_steps >= 1, ">= 1"),
-            ("seq_len", self.seq_len >= 1, ">= 1"),
+        ranges = [
+            *self._length_ranges(),
             ("learning_rate", self.learning_rate > 0, "> 0"),
             ("min_learning_rate_fraction", 0 <= self.min_learning_rate_fraction <= 1, "in [0, 1]"),
-            ("warmup_steps", self.warmup_steps >= 0, ">= 0"),
             ("weight_decay", self.weight_decay >= 0, ">= 0"),
             ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
             ("beta2", 0 <= self.beta2 < 1, "in [0, 1)"),
             ("eps", self.eps > 0, "> 0"),
+            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+            ("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1); 0 means that no mean is kept"),
             ("max_grad_norm", self.max_grad_norm >= 0, ">= 0; 0 means never clipped"),
             ("seed", self.seed >= 0, ">= 0"),
             ("shuffle_window", self.shuffle_window >= 0, ">= 0; 0 means all"),
@@ -177,8 +161,8 @@ def micro_batch_size_for(sequences_per_rank: int, *, seq_len: int) -> int:
 def zero_stage_of(config: TrainingConfig, resources: Resources, *, world_size: int) -> int:
     """The ZeRO stage that runs: what was asked for, or 1 with several ranks and 0 with one.
 
-    bf16 at stage 0 runs as stage 1: DeepSpeed has no unpartitioned optimizer that adds bf16 gradients up in fp32. On
-    one rank the two are the same thing.
+    bf16 and fp16 at stage 0 run as stage 1: DeepSpeed has no unpartitioned optimizer that adds their gradients up in
+    fp32. On one rank the two are the same thing.
     """
     asked = resources.zero_stage if resources.zero_stage is not None else int(world_size > 1)
-    return max(asked, 1) if config.precision is Precision.bf16 else asked
+    return asked if config.precision is Precision.fp32 else max(asked, 1)

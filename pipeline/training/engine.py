@@ -11,8 +11,11 @@ from torch import nn
 
 from data.batches import Batch
 from pipeline.dag.resources import Resources
+from pipeline.errors import ConfigError
+from pipeline.training import loss_scale
 from pipeline.training.config import BatchSplit, Precision, TrainingConfig, zero_stage_of
-from pipeline.training.optimizer import build_optimizer, clip_gradients, set_learning_rate
+from pipeline.training.loss_scale import LossScale, Scaling
+from pipeline.training.optimizer import add_to_average, build_optimizer, clip_gradients, set_learning_rate
 from pipeline.training.runtime import import_deepspeed
 
 WEIGHTS_STAGE = 3
@@ -26,6 +29,8 @@ class StepOutcome:
     "Norm of the global batch's gradient before clipping."
     applied: bool
     "False where the gradient was not finite: nothing was changed, on any rank."
+    scaling: Scaling | None = None
+    "Of fp16: where it is there, a step that was not applied is one to skip."
 
 
 def deepspeed_config(config: TrainingConfig, resources: Resources, split: BatchSplit) -> dict[str, Any]:
@@ -41,7 +46,7 @@ def deepspeed_config(config: TrainingConfig, resources: Resources, split: BatchS
         "gradient_accumulation_steps": split.gradient_accumulation_steps,
         "gradient_clipping": config.max_grad_norm if stage > 0 else 0.0,  # stage 0 is clipped in `apply`
         "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,  # torch's fused AdamW: the tests compare it with a plain loop
+        "zero_allow_untested_optimizer": True,  # torch's and our own: the tests compare them with a plain loop
         "zero_force_ds_cpu_optimizer": False,
         "communication_data_type": "fp32",
         "data_types": {"grad_accum_dtype": "fp32"},
@@ -49,6 +54,8 @@ def deepspeed_config(config: TrainingConfig, resources: Resources, split: BatchS
     }
     if config.precision is Precision.bf16:
         settings["bf16"] = {"enabled": True}
+    if config.precision is Precision.fp16:
+        settings["fp16"] = loss_scale.deepspeed_section()
     return settings
 
 
@@ -59,9 +66,11 @@ class Engine:
         self, objective: nn.Module, config: TrainingConfig, *, resources: Resources, split: BatchSplit
     ) -> None:
         deepspeed = import_deepspeed()
-        self.split = split
+        _require_fp16(config, deepspeed.accelerator.get_accelerator())
+        self.split, self.config = split, config
+        self.num_updates = 0
+        "Updates made, from the beginning of the run."
         self.stage = zero_stage_of(config, resources, world_size=split.world_size)
-        self._max_grad_norm = config.max_grad_norm
         deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
         with contextlib.redirect_stdout(io.StringIO()):  # it prints the memory around each parameter group
             self.deepspeed, *_ = deepspeed.initialize(
@@ -70,6 +79,8 @@ class Engine:
                 config=deepspeed_config(config, resources, split),
                 dist_init_required=False,
             )
+        scaled = config.precision is Precision.fp16
+        self.loss_scale = LossScale(self.deepspeed.optimizer.loss_scaler) if scaled else None
         # With one rank there is nobody to average with, yet without this every gradient would be copied twice. Other
         # stages (and stage 1 in fp32) sort their gradients into partitions in the same call.
         unpartitioned = self.stage == 0 or (self.stage == 1 and config.precision is Precision.bf16)
@@ -82,9 +93,9 @@ class Engine:
         return module
 
     @property
-    def optimizer(self) -> torch.optim.AdamW:
+    def optimizer(self) -> torch.optim.Optimizer:
         """Torch's optimizer below DeepSpeed's."""
-        found: torch.optim.AdamW = self.deepspeed.basic_optimizer
+        found: torch.optim.Optimizer = self.deepspeed.basic_optimizer
         return found
 
     def accumulate(self, batch: Batch, *, num_targets: int, last: bool) -> torch.Tensor:
@@ -101,14 +112,24 @@ class Engine:
         return detached
 
     def apply(self, learning_rate: float) -> StepOutcome:
-        """Clip, and update the weights; skip it on all ranks together where the gradient is not finite."""
+        """Clip, and update the weights and their mean; not on any rank where the gradient is not finite."""
         set_learning_rate(self.optimizer, learning_rate)
-        if self.stage > 0:
-            self.deepspeed.step()
-            return StepOutcome(
-                float(self.deepspeed.get_global_grad_norm()), self.deepspeed.was_step_applied()
-            )
-        norm = clip_gradients(self.objective.parameters(), max_norm=self._max_grad_norm)
+        outcome = self._step_partitioned() if self.stage > 0 else self._step_replicated()
+        if outcome.applied:
+            self.num_updates += 1
+            if self.config.ema_decay:
+                add_to_average(self.optimizer, decay=self.config.ema_decay, num_updates=self.num_updates)
+        return outcome
+
+    def _step_partitioned(self) -> StepOutcome:
+        before = self.loss_scale.value if self.loss_scale else 1.0
+        self.deepspeed.step()
+        applied = self.deepspeed.was_step_applied()
+        scaling = self.loss_scale.after(applied=applied, scale_before=before) if self.loss_scale else None
+        return StepOutcome(float(self.deepspeed.get_global_grad_norm()), applied, scaling)
+
+    def _step_replicated(self) -> StepOutcome:
+        norm = clip_gradients(self.objective.parameters(), max_norm=self.config.max_grad_norm)
         if not torch.isfinite(norm):
             return StepOutcome(float(norm), applied=False)
         self.deepspeed.step()
@@ -131,3 +152,14 @@ class Engine:
         return {
             name: torch.from_numpy(array).to(self.device, non_blocking=True) for name, array in batch.items()
         }
+
+
+def _require_fp16(config: TrainingConfig, accelerator: Any) -> None:
+    """Raises ConfigError where the device has no arithmetic in fp16, as most CPUs."""
+    if config.precision is Precision.fp16 and not accelerator.is_fp16_supported():
+        raise ConfigError(
+            f"this {accelerator.device_name()} does not compute in fp16",
+            where="precision",
+            allowed="bf16 or fp32 on this device",
+            do="set precision=bf16, or train on a GPU",
+        )

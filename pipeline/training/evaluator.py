@@ -1,4 +1,7 @@
-"""Loss on held-out text while training: exact over the same sequences at every step, for any number of ranks."""
+"""Loss on held-out text while training: exact over the same sequences at every step, for any number of ranks.
+
+It is that of what the artifact would hold: of the mean of the weights where one is kept.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -6,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from data.batches import IGNORED, Batch, SequencePool, TrainingBatches
+from pipeline.training.average import averaged
 from pipeline.training.engine import Engine
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import Recorder
@@ -52,7 +56,8 @@ class Evaluator:
         if self.held_out is None:
             return
         if step == self.last_step or (self.every_steps and step % self.every_steps == 0):
-            self.metrics = self.evaluate(self.held_out)
+            with averaged(self.engine):
+                self.metrics = self.evaluate(self.held_out)
             self.recorder.add(step, self.metrics)
 
     def evaluate(self, held_out: HeldOut) -> dict[str, float]:

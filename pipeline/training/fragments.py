@@ -13,10 +13,26 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipeline.training.engine import WEIGHTS_STAGE, Engine
-from pipeline.training.optimizer import STATE_KEYS
+from pipeline.training.muon import Layout, Muon, Piece
+from pipeline.training.optimizer import ADAM_STATES, STEP, hidden_matrices, state_keys
+from pipeline.training.ranks import Ranks
 
 WEIGHT = "weight"
-KINDS = (WEIGHT, *STATE_KEYS)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rank keeps its part of a parameter."""
+
+    flat: Tensor
+    "The fp32 tensor that the optimizer updates."
+    group: int
+    "Which of the rank's flat tensors it is; the same on all ranks."
+    offset: int
+    "First element in `flat`."
+    start: int
+    "First element of the flattened parameter."
+    numel: int
 
 
 @dataclass(frozen=True)
@@ -28,7 +44,7 @@ class Fragment:
     start: int
     "First element."
     tensors: dict[str, Tensor]
-    "Weight and optimizer states, by KINDS: fp32 [numel] views of the live state."
+    "The weight, and the optimizer's states by their names: fp32 [numel] views of the live state."
 
     @property
     def numel(self) -> int:
@@ -36,30 +52,82 @@ class Fragment:
 
 
 def fragments_of(engine: Engine) -> list[Fragment]:
-    """This rank's part of weights and optimizer states; together the ranks hold every element once.
+    """All weights and optimizer states that this rank holds: at ZeRO 0 all there are, else its own part.
 
     States that DeepSpeed has not made yet are made here, as zeros.
     """
-    states = engine.optimizer.state
+    hidden = hidden_matrices(model_of(engine))
     found = []
     for name, parameter in named_parameters(engine):
-        located = _locate(engine, parameter)
-        if located is None:
+        place = _locate(engine, parameter)
+        if place is None:
             continue
-        flat, offset, start, numel = located
-        state = _state_of(states, flat)
+        keys = state_keys(engine.config, is_hidden_matrix=name in hidden)
+        state = _state_of(engine.optimizer.state, place.flat, keys)
+        wholes = {WEIGHT: place.flat} | {key: state[key] for key in keys}
         tensors = {
-            kind: (flat if kind == WEIGHT else state[kind]).detach().view(-1).narrow(0, offset, numel)
-            for kind in KINDS
+            kind: whole.detach().view(-1).narrow(0, place.offset, place.numel)
+            for kind, whole in wholes.items()
         }
-        found.append(Fragment(name, start, tensors))
+        found.append(Fragment(name, place.start, tensors))
     return found
+
+
+def shares_of(engine: Engine) -> list[Fragment]:
+    """What this rank writes of what it holds: together the ranks write every element once.
+
+    At ZeRO 0 every rank has all of it; each answers for an even share, so that all of them write.
+    """
+    held = fragments_of(engine)
+    if engine.stage > 0:
+        return held
+    shares = []
+    for each in held:
+        share = -(-each.numel // dist.get_world_size())
+        start = dist.get_rank() * share
+        numel = min(share, each.numel - start)
+        if numel > 0:
+            parts = {kind: part.narrow(0, start, numel) for kind, part in each.tensors.items()}
+            shares.append(Fragment(each.name, start, parts))
+    return shares
+
+
+def lay_out_matrices(engine: Engine, ranks: Ranks) -> None:
+    """Tell Muon where its matrices lie in the ranks' flat tensors; called by all ranks together before a step."""
+    optimizer = engine.optimizer
+    if not isinstance(optimizer, Muon) or engine.stage == 0:
+        return
+    hidden = hidden_matrices(model_of(engine))
+    matrices = [(name, each) for name, each in named_parameters(engine) if name in hidden]
+    mine: dict[int, list[Piece]] = {}
+    for name, parameter in matrices:
+        place = _locate(engine, parameter)
+        if place is not None:
+            piece = Piece(name, start=place.start, offset=place.offset, numel=place.numel)
+            mine.setdefault(place.group, []).append(piece)
+    shapes = {name: whole_shape(parameter) for name, parameter in matrices}
+    everyone = ranks.gather(mine)
+    for group, flat in enumerate(_flats(engine)):
+        pieces = [each.get(group, []) for each in everyone]
+        if any(pieces):
+            optimizer.layouts[flat] = Layout(shapes, pieces, rank=ranks.rank, device=engine.device)
+
+
+def whole_shape(parameter: Any) -> torch.Size:
+    """The whole parameter's shape, also where ZeRO-3 has taken it apart."""
+    shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
+    return shape
+
+
+def model_of(engine: Engine) -> torch.nn.Module:
+    """The model inside the objective."""
+    model: torch.nn.Module = engine.objective.model  # type: ignore[assignment]
+    return model
 
 
 def named_parameters(engine: Engine) -> list[tuple[str, torch.nn.Parameter]]:
     """The model's parameters by its own names, without the objective's around them; tied ones once."""
-    model: torch.nn.Module = engine.objective.model  # type: ignore[assignment]
-    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return [(name, each) for name, each in model_of(engine).named_parameters() if each.requires_grad]
 
 
 def set_weights(engine: Engine, weights: Mapping[str, Tensor]) -> None:
@@ -70,10 +138,12 @@ def set_weights(engine: Engine, weights: Mapping[str, Tensor]) -> None:
     renew(engine)
 
 
-def set_step(engine: Engine, step: int) -> None:
-    """Tell the optimizer how many updates it has made: the bias correction depends on it."""
+def set_updates(engine: Engine, num_updates: int) -> None:
+    """Tell how many updates were made: AdamW's bias correction and the mean of the weights depend on it."""
+    engine.num_updates = num_updates
     for state in engine.optimizer.state.values():
-        state["step"].fill_(step)
+        if STEP in state:
+            state[STEP].fill_(num_updates)
 
 
 def renew(engine: Engine) -> None:
@@ -89,36 +159,41 @@ def renew(engine: Engine) -> None:
         wrapped.update_lp_params()
 
 
-def _locate(engine: Engine, parameter: Any) -> tuple[Tensor, int, int, int] | None:
-    """(flat fp32 tensor, offset in it, first element of the parameter, elements) on this rank; None: nothing here."""
+def _locate(engine: Engine, parameter: Any) -> Place | None:
+    """Where this rank keeps its part of a parameter; None: it has none."""
     if engine.stage == 0:
-        return _replicated(parameter)
+        return Place(parameter, 0, 0, 0, parameter.numel())
     wrapped = engine.deepspeed.optimizer
     if engine.stage == WEIGHTS_STAGE:
         group, offset, size = wrapped.grad_position[wrapped.get_param_id(parameter)]
         start = dist.get_rank() * size
         numel = min(size, parameter.ds_numel - start)  # the last partitions are padded
-        return (wrapped.fp32_partitioned_groups_flat[group], offset, start, numel) if numel > 0 else None
+        return Place(_flats(engine)[group], group, offset, start, numel) if numel > 0 else None
     mapping = parameter._hp_mapping  # noqa: SLF001 - DeepSpeed's only map from a parameter to its partition
     if mapping is None:
         return None
-    groups = getattr(wrapped, "fp32_groups_flat_partition", None) or wrapped.single_partition_of_fp32_groups
-    here, there = mapping.hp_fragment_address, mapping.lp_fragment_address
-    return groups[mapping.param_group_index], here.start, there.start, here.numel
+    group, here, there = mapping.param_group_index, mapping.hp_fragment_address, mapping.lp_fragment_address
+    return Place(_flats(engine)[group], group, here.start, there.start, here.numel)
 
 
-def _replicated(parameter: torch.nn.Parameter) -> tuple[Tensor, int, int, int] | None:
-    """Every rank has all of it; each answers for an even share, so that all of them write."""
-    share = -(-parameter.numel() // dist.get_world_size())
-    start = dist.get_rank() * share
-    numel = min(share, parameter.numel() - start)
-    return (parameter, start, start, numel) if numel > 0 else None
+def _flats(engine: Engine) -> list[Tensor]:
+    """The fp32 tensors that this rank's optimizer updates, of ZeRO 1 to 3."""
+    wrapped = engine.deepspeed.optimizer
+    flats: list[Tensor]
+    if engine.stage == WEIGHTS_STAGE:
+        flats = wrapped.fp32_partitioned_groups_flat
+    else:
+        flats = (
+            getattr(wrapped, "fp32_groups_flat_partition", None) or wrapped.single_partition_of_fp32_groups
+        )
+    return flats
 
 
-def _state_of(states: Any, flat: Tensor) -> dict[str, Tensor]:
+def _state_of(states: Any, flat: Tensor, keys: tuple[str, ...]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = states[flat]
     if not state:
-        state["step"] = torch.zeros((), dtype=torch.float32, device=flat.device)
-        state |= {key: torch.zeros_like(flat, requires_grad=False) for key in STATE_KEYS}
+        if set(ADAM_STATES) <= set(keys):
+            state[STEP] = torch.zeros((), dtype=torch.float32, device=flat.device)
+        state |= {key: torch.zeros_like(flat, requires_grad=False) for key in keys}
         states[flat] = state
     return state

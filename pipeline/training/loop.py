@@ -2,18 +2,17 @@
 
 import math
 import time
+from collections.abc import Callable
 
 import torch
 
 from data.batches import TrainingBatches
 from pipeline.errors import StageFailedError
 from pipeline.training.checkpoint import Checkpointer
-from pipeline.training.config import TrainingConfig
 from pipeline.training.engine import Engine
 from pipeline.training.evaluator import Evaluator
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import Recorder, StepRecord
-from pipeline.training.schedule import learning_rate_at
 
 NAMED_AT_MOST = 8
 
@@ -22,18 +21,16 @@ def train(
     engine: Engine,
     batches: TrainingBatches,
     *,
-    config: TrainingConfig,
+    steps: range,
+    learning_rate_at: Callable[[int], float],
     ranks: Ranks,
-    first_step: int,
     recorder: Recorder,
     evaluator: Evaluator,
     checkpointer: Checkpointer,
 ) -> None:
-    """Make the updates from `first_step` to the end; recorder, evaluator and checkpointer know when they are due."""
-    for step in range(first_step, config.num_steps):
-        record = train_step(
-            engine, batches, ranks=ranks, step=step, learning_rate=learning_rate_at(step, config)
-        )
+    """Make the updates of `steps`; recorder, evaluator and checkpointer know when they are due."""
+    for step in steps:
+        record = train_step(engine, batches, ranks=ranks, step=step, learning_rate=learning_rate_at(step))
         recorder.offer(record)
         evaluator.offer(record.step)
         checkpointer.offer(record.step)
@@ -65,9 +62,10 @@ def train_step(
     if not math.isfinite(loss):
         raise not_finite("loss", loss, batches, step)
     outcome = engine.apply(learning_rate)
-    if not outcome.applied:
+    if not outcome.applied and outcome.scaling is None:
         raise not_finite("gradient norm", outcome.grad_norm, batches, step)
-    return StepRecord(step + 1, loss, learning_rate, outcome.grad_norm, time.perf_counter() - started_at)
+    seconds = time.perf_counter() - started_at
+    return StepRecord(step + 1, loss, learning_rate, outcome.grad_norm, seconds, outcome.scaling)
 
 
 def not_finite(what: str, value: float, batches: TrainingBatches, step: int) -> StageFailedError:

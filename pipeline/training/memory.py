@@ -7,11 +7,11 @@ source allocates them. Activations are what autograd keeps of our own blocks, pe
 from dataclasses import dataclass
 
 from model.config import LlamaConfig, ModelConfig
-from model.flops import num_parameters
-from pipeline.training.config import BatchSplit, Precision, TrainingConfig
+from model.flops import num_block_parameters, num_parameters
+from pipeline.training.config import BatchSplit, OptimizerKind, Precision, TrainingConfig
 
 GIB = 1 << 30
-FP32, BF16 = 4, 2
+FP32, HALF = 4, 2
 HEAD_CHUNK_LOGITS = 1 << 22
 """Logits that the vocabulary head holds at once, at least; `model.head` says why."""
 HEAD_CHUNK_TOKENS = 256
@@ -27,7 +27,7 @@ class Memory:
     "What forward and backward compute with."
     gradients: int
     optimizer: int
-    "fp32 weights, where they are kept apart, and the two states of AdamW."
+    "fp32 weights, where they are kept apart, and the states; muon's gathered momenta come when activations are gone."
     activations: int
     "Kept from forward to backward for one micro batch."
     logits: int
@@ -61,9 +61,10 @@ def memory_of_rank(
 ) -> Memory:
     """What one rank holds at its peak; `model.vocab_size` must be known."""
     count = num_parameters(model)
-    wide = BF16 if config.precision is Precision.bf16 else FP32
+    wide = FP32 if config.precision is Precision.fp32 else HALF
     weights = _weights(count, wide, zero_stage, split.world_size)
-    optimizer = _optimizer(count, wide, zero_stage, split.world_size)
+    master = 0 if zero_stage == 0 and wide == FP32 else count
+    optimizer = FP32 * -(-(master + _states(model, config)) // (split.world_size if zero_stage > 0 else 1))
     tokens = split.micro_batch_size * config.seq_len
     return Memory(
         weights=weights,
@@ -91,10 +92,19 @@ def _gradients(count: int, wide: int, stage: int, ranks: int) -> int:
     return wide * count + FP32 * -(-count // ranks)
 
 
-def _optimizer(count: int, wide: int, stage: int, ranks: int) -> int:
-    if stage == 0 and wide == FP32:
-        return 2 * FP32 * count
-    return 3 * FP32 * -(-count // (ranks if stage > 0 else 1))
+def _states(model: ModelConfig, config: TrainingConfig) -> int:
+    """Values that the optimizer keeps for all parameters; the few vectors of a block count as its matrices do."""
+    count, blocks = num_parameters(model), num_block_parameters(model)
+    average = count if config.ema_decay else 0
+    return (
+        average
+        + {
+            OptimizerKind.adamw: 2 * count,
+            OptimizerKind.sgd: count if config.momentum else 0,
+            OptimizerKind.lion: count,
+            OptimizerKind.muon: blocks + 2 * (count - blocks),
+        }[config.optimizer]
+    )
 
 
 def _activations(model: ModelConfig, tokens: int, wide: int, *, recompute: bool) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.dag.stage import Channel
+from pipeline.training.loss_scale import Scaling
 from pipeline.training.ranks import Ranks
 from pipeline.training.throughput import Throughput
 
@@ -28,6 +29,18 @@ class StepRecord:
     grad_norm: float
     "Before clipping."
     seconds: float
+    scaling: Scaling | None = None
+    "Of fp16."
+
+    def metrics(self) -> dict[str, float]:
+        """By their names; a skipped step's gradient has no norm."""
+        found = {"train/loss": self.loss, "train/learning_rate": self.learning_rate}
+        if self.scaling:
+            found["train/loss_scale"] = self.scaling.loss_scale
+            found["train/skipped_steps"] = self.scaling.num_skipped
+        return (
+            found if self.scaling and self.scaling.is_skipped else found | {"train/grad_norm": self.grad_norm}
+        )
 
 
 @dataclass
@@ -48,14 +61,14 @@ class Recorder:
     def offer(self, record: StepRecord) -> None:
         """Called after each training step."""
         self.throughput.add(record.seconds)
+        if record.scaling and record.scaling.is_skipped:
+            self.say(
+                f"step {record.step}: gradients too large for fp16, the update is skipped; the loss scale is now "
+                f"{record.scaling.loss_scale:g}"
+            )
         if record.step % self.every_steps and record.step != self._num_steps:
             return
-        metrics = {
-            "train/loss": record.loss,
-            "train/learning_rate": record.learning_rate,
-            "train/grad_norm": record.grad_norm,
-            **self.throughput.take(),
-        }
+        metrics = record.metrics() | self.throughput.take()
         self.add(record.step, metrics)
         if time.monotonic() - self._sent_at >= FLUSH_SECONDS or record.step == self._num_steps:
             self._words = self._describe(record, metrics["train/tokens_per_second"])
@@ -100,7 +113,7 @@ class Recorder:
 
     @property
     def _num_steps(self) -> int:
-        return self.throughput.config.num_steps
+        return self.throughput.num_steps
 
     @property
     def _tokens_per_step(self) -> int:

@@ -15,6 +15,7 @@ from data.shards import TokenShards
 from pipeline.dag.folder import Folder
 from pipeline.dag.following import Following
 from pipeline.training.config import Packing, TrainingConfig
+from pipeline.training.length import Length
 
 Tell = Callable[[str], None]
 "Told what is waited for."
@@ -27,6 +28,7 @@ class Learned:
     batches: TrainingBatches
     seq_len: int
     vocab_size: int
+    length: Length
     counts: dict[str, int]
     "Source of a mixture to the sequences that the whole run takes from it."
 
@@ -76,15 +78,19 @@ def open_sources(
     tokenizer_hash: str | None = None,
     tell: Tell = lambda _text: None,
 ) -> Learned:
-    """Raises `DataError` where the tokens are not the tokenizer's, do not fill a sequence, or do not last."""
+    """Raises `DataError` where the tokens are not the tokenizer's, do not fill a sequence, or do not last.
+
+    And `ConfigError` where a length in epochs turns out to be too short for its warm-up or decay.
+    """
     pools = {name: _open_pool(each, training, packing, tokenizer_hash, tell) for name, each in tokens.items()}
     first, *others = (pool.shards for pool in pools.values())
     for each in others:
         first.format.require(each.format, path=each.paths[0], first=first.paths[0])
+    sizes = {name: pool.num_sequences for name, pool in pools.items()}
+    length = training.length_over(sum(sizes.values()))
     counts: dict[str, int] = {}
     if len(pools) > 1:
-        sizes = {name: pool.num_sequences for name, pool in pools.items()}
-        counts = plan_counts(mixture, sizes, num_draws=training.num_steps * training.sequences_per_step)
+        counts = plan_counts(mixture, sizes, num_draws=length.num_steps * training.sequences_per_step)
     batches = TrainingBatches(
         list(pools.values()),
         sequences_per_step=training.sequences_per_step,
@@ -92,7 +98,7 @@ def open_sources(
         window=training.shuffle_window,
         mixture=Mixture(list(counts.values()), seed=training.seed) if counts else None,
     )
-    return Learned(batches, training.seq_len, first.format.vocab_size, counts)
+    return Learned(batches, training.seq_len, first.format.vocab_size, length, counts)
 
 
 def can_be_followed(
@@ -100,11 +106,13 @@ def can_be_followed(
 ) -> bool:
     """Whether the first batches can be known before the last token is.
 
-    The order must be shuffled in windows, sequences must be cut out of the tokens as they come, and the shares of
-    several sources must not depend on how large these are.
+    The order must be shuffled in windows, sequences must be cut out of the tokens as they come, and neither the length
+    nor the shares of several sources may depend on how large these are.
     """
     are_shares_known = num_sources == 1 or (bool(mixture.weights) and not mixture.max_epochs)
-    return training.shuffle_window > 0 and packing is Packing.concatenate and are_shares_known
+    is_length_known = training.num_epochs is None
+    is_cut = packing is Packing.concatenate
+    return training.shuffle_window > 0 and is_cut and is_length_known and are_shares_known
 
 
 def _fill(pools: Sequence[SequencePool]) -> dict[str, float]:

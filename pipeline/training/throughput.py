@@ -10,13 +10,13 @@ from pipeline.training.config import Precision, TrainingConfig
 ROOF_SIZE = {"cpu": 1024, "cuda": 8192}
 """Side of the square matrices of the roof, by device: large enough to be bound by arithmetic."""
 ROOF_REPEATS = 6
+DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16, Precision.fp32: torch.float32}
 
 
 def measure_matmul_roof(device: torch.device, precision: Precision) -> float:
     """Floating-point operations a second of this rank's best plain matmul: what MFU is a fraction of."""
     size = ROOF_SIZE[device.type]
-    dtype = torch.bfloat16 if precision is Precision.bf16 else torch.float32
-    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))  # [N, N]
+    left, right = (torch.randn(size, size, device=device).to(DTYPES[precision]) for _ in range(2))  # [N, N]
     times = []
     for _ in range(ROOF_REPEATS):
         synchronize(device)
@@ -37,6 +37,8 @@ class Throughput:
     """Speed since the last look, of training steps alone: evaluations and checkpoints are left out."""
 
     config: TrainingConfig
+    num_steps: int
+    "Of the whole run."
     flops_per_token: int
     "Operations of forward and backward for a token."
     roof: float
@@ -66,4 +68,4 @@ class Throughput:
         """Until the last step, at the mean pace so far; None before there is one."""
         if not self._all_steps:
             return None
-        return (self.config.num_steps - step) * self._all_seconds / self._all_steps
+        return (self.num_steps - step) * self._all_seconds / self._all_steps

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -18,11 +19,13 @@ from pipeline.training.config import split_batch
 from pipeline.training.corpus import open_corpus
 from pipeline.training.engine import Engine
 from pipeline.training.evaluator import Evaluator
-from pipeline.training.fragments import set_weights
+from pipeline.training.fragments import lay_out_matrices, set_weights
 from pipeline.training.job import TrainingJob, TrainingResult
 from pipeline.training.loop import train
 from pipeline.training.ranks import Ranks, current_ranks
 from pipeline.training.recorder import METRICS_FILE, Recorder
+from pipeline.training.schedule import learning_rate_at
+from pipeline.training.sources import Learned
 from pipeline.training.throughput import Throughput, measure_matmul_roof
 
 CHECKPOINT_EVERY_STEPS = 50
@@ -47,9 +50,9 @@ def work(order: Order) -> TrainingResult:
     training = order.job.training
     corpus = open_corpus(order.job, lambda text: _tell(order.channel, ranks, text))
     engine = build_engine(order, corpus.learned.vocab_size, ranks)
-    recorder = build_recorder(order, engine, corpus.learned.vocab_size, ranks)
+    recorder = build_recorder(order, engine, corpus.learned, ranks)
     first_step = resume(order, engine, recorder, ranks)
-    last = training.num_steps
+    last = corpus.learned.length.num_steps
     evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, training.eval_every_steps, last)
     every = order.resources.checkpoint_every_steps or CHECKPOINT_EVERY_STEPS
     checkpointer = Checkpointer(engine, order.scratch, ranks, recorder, every, last)
@@ -57,9 +60,9 @@ def work(order: Order) -> TrainingResult:
     train(
         engine,
         corpus.learned.batches,
-        config=training,
+        steps=range(first_step, last),
+        learning_rate_at=partial(learning_rate_at, config=training, length=corpus.learned.length),
         ranks=ranks,
-        first_step=first_step,
         recorder=recorder,
         evaluator=evaluator,
         checkpointer=checkpointer,
@@ -68,7 +71,11 @@ def work(order: Order) -> TrainingResult:
     if ranks.is_first:
         write_artifact(order.job, model, scratch=order.scratch, output=order.output, recorder=recorder)
     ranks.wait()
-    counters = {"steps": last, "tokens": training.num_tokens, "parameters": num_parameters(model)}
+    counters = {
+        "steps": last,
+        "tokens": corpus.learned.length.num_tokens,
+        "parameters": num_parameters(model),
+    }
     return TrainingResult(counters | corpus.learned.counters(), recorder.newest() | corpus.learned.metrics())
 
 
@@ -93,14 +100,15 @@ def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:
     initial = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     engine = Engine(CausalLM(model), job.training, resources=resources, split=split)
     set_weights(engine, initial)
+    lay_out_matrices(engine, ranks)
     return engine
 
 
-def build_recorder(order: Order, engine: Engine, vocab_size: int, ranks: Ranks) -> Recorder:
+def build_recorder(order: Order, engine: Engine, learned: Learned, ranks: Ranks) -> Recorder:
     training = order.job.training
     roof = measure_matmul_roof(engine.device, training.precision) * ranks.world_size
-    model = order.job.model.with_vocab_size(vocab_size)
-    throughput = Throughput(training, flops_per_token(model, training.seq_len), roof)
+    flops = flops_per_token(order.job.model.with_vocab_size(learned.vocab_size), training.seq_len)
+    throughput = Throughput(training, learned.length.num_steps, flops, roof)
     return Recorder(order.channel, ranks, throughput, order.resources.log_every_steps or 1)
 
 

@@ -109,8 +109,9 @@ def _training(row: dict[str, Any]) -> str:
         name[4:]: size for name, size in estimate.items() if name.startswith("GiB ") and name != "GiB total"
     }
     shown = ", ".join(f"{name} {size:.2g}" for name, size in parts.items() if size >= SMALLEST_SHOWN_GIB)
-    parameters, tokens = numbers.count(estimate["parameters"]), numbers.count(estimate["tokens"])
-    return (
-        f"{row['node']}: {parameters} parameters, {tokens} tokens, "
-        f"{estimate['flops']:.2e} FLOPs; {estimate['GiB total']:.2g} GiB per rank ({shown})"
-    )
+    work = [
+        f"{numbers.count(estimate[name])} {name}" for name in ("parameters", "tokens") if name in estimate
+    ]
+    if "flops" in estimate:
+        work.append(f"{estimate['flops']:.2e} FLOPs")
+    return f"{row['node']}: {', '.join(work)}; {estimate['GiB total']:.2g} GiB per rank ({shown})"

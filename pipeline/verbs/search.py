@@ -11,7 +11,7 @@ from pipeline.errors import HeadraceError, StageFailedError
 from pipeline.tune.trials import Trial, TrialStatus
 from pipeline.verbs.session import Session
 from pipeline.verbs.trial_log import INTERRUPTION, TRIAL, TrialLog, lost_process
-from pipeline.verbs.trials import Prepared, share_out
+from pipeline.verbs.trials import Prepared, last_step_of, share_out
 
 
 def shared_plan(session: Session, prepared: Prepared) -> Plan:
@@ -130,7 +130,7 @@ class SearchRun:
             resources=resources,
             node=node,
             metric=config.metric,
-            last_step=getattr(trial.graph.stages[node], "num_steps", 1),
+            last_step=last_step_of(trial.graph.stages[node]) or 1,
             store_url=self.session.store.url,
             recipe=self.log.memory.recipe,
             run_id=self.log.run_id,

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.config import compose_recipe
 from pipeline.dag.graph import Graph
 from pipeline.dag.resources import Resources
+from pipeline.dag.stage import Stage
 from pipeline.errors import ConfigError, close_match
 from pipeline.recipe import PipelineConfig
 from pipeline.training.config import TrainingConfig
@@ -144,7 +145,13 @@ def _last_step(trial: Trial, node: str, metric: str) -> int:
     if not isinstance(stage, TrainingConfig):
         return 0
     reports = metric.startswith("train/") or stage.eval_every_steps
-    return stage.num_steps if reports else 0
+    return last_step_of(stage) if reports else 0
+
+
+def last_step_of(stage: Stage) -> int:
+    """Of a training whose length the settings tell; 0 for others, whose metrics count at their end."""
+    length = stage.length() if isinstance(stage, TrainingConfig) else None
+    return length.num_steps if length else 0
 
 
 def _why_asha_waits(config: PipelineConfig, node: str, last_step: int) -> str:
@@ -154,8 +161,8 @@ def _why_asha_waits(config: PipelineConfig, node: str, last_step: int) -> str:
             f"{last_step} steps"
         )
     return (
-        f"every trial runs to its end: {node} reports {config.tune.metric} only then; asha needs "
-        f"stages.{node}.eval_every_steps, or tune.metric=train/loss on a training"
+        f"every trial runs to its end: {node} reports {config.tune.metric} only then, or its length in epochs is not "
+        f"known yet; asha needs stages.{node}.eval_every_steps, or tune.metric=train/loss on a training"
     )
 
 

@@ -279,3 +279,48 @@ class Launcher:
 @pytest.fixture
 def launcher(ray_cluster, tmp_path):
     return Launcher(ray_cluster, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def plain_losses(corpus: dict[str, Folder]) -> Callable[..., list[float]]:
+    """Losses of a job trained as anyone would write it, with optimizers made by `build(model, config)`."""
+
+    def train(job: TrainingJob, build: Callable) -> list[float]:
+        import torch
+
+        from data.batches import TrainingBatches
+        from data.packed import PackedSequences
+        from data.shards import TokenShards
+        from model.registry import build_model
+
+        config = job.training
+        shards = TokenShards(sorted(corpus["train"].local().glob("*.arrow")))
+        pool = PackedSequences(shards, seq_len=config.seq_len)
+        batches = TrainingBatches([pool], sequences_per_step=config.sequences_per_step, seed=config.seed)
+        torch.manual_seed(config.seed)
+        model = build_model(job.model.with_vocab_size(shards.format.vocab_size))
+        optimizers = build(model, config)
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        return [plain_step(model, optimizers, batches, config, step) for step in range(config.num_steps)]
+
+    return train
+
+
+def plain_step(model, optimizers, batches, config, step) -> float:
+    import torch
+    import torch.nn.functional as F
+
+    from pipeline.training.schedule import learning_rate_at
+
+    per_step = config.sequences_per_step
+    batch = batches.batch(step, rank=0, world_size=1, micro_step=0, micro_batch_size=per_step)
+    logits = model(torch.from_numpy(batch["input_ids"]))
+    loss = F.cross_entropy(logits.flatten(0, 1), torch.from_numpy(batch["labels"]).flatten())
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, config, config.length())
+        optimizer.step()
+        optimizer.zero_grad()
+    return loss.item()

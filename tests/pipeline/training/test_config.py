@@ -1,6 +1,5 @@
 """The training config: what is wrong is said in words, and derived values have one place."""
 
-import itertools
 import subprocess
 import sys
 
@@ -9,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
-from pipeline.training.config import Schedule, TrainingConfig, split_batch
-from pipeline.training.schedule import learning_rate_at
+from pipeline.training.config import TrainingConfig, split_batch
 
 
 def test_needs_no_torch():
@@ -36,6 +34,7 @@ def test_defaults_have_no_problem():
         ("learning_rate", float("nan")),
         ("min_learning_rate_fraction", 1.5),
         ("warmup_steps", 2000),
+        ("decay_fraction", 1.5),
         ("beta2", 1.0),
         ("max_grad_norm", -1.0),
         ("eval_max_sequences", 0),
@@ -69,22 +68,3 @@ def test_the_suggested_micro_batch_fits():
         split_batch(config, world_size=1, micro_batch_size=5)
     assert "6" in raised.value.do
     assert split_batch(config, world_size=1, micro_batch_size=6).gradient_accumulation_steps == 2
-
-
-@pytest.mark.parametrize("schedule", list(Schedule))
-def test_the_learning_rate_rises_and_then_never_rises_again(schedule):
-    config = TrainingConfig(num_steps=50, warmup_steps=10, schedule=schedule, learning_rate=2.0)
-    rates = [learning_rate_at(step, config) for step in range(50)]
-    assert rates[:10] == pytest.approx([0.2 * (step + 1) for step in range(10)])
-    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[9:]))
-    assert rates[-1] == pytest.approx(2.0 if schedule is Schedule.constant else 0.2)
-
-
-def test_halfway_down_a_cosine_is_the_mean_of_its_ends():
-    config = TrainingConfig(num_steps=101, warmup_steps=0, learning_rate=1.0, min_learning_rate_fraction=0.2)
-    assert learning_rate_at(50, config) == pytest.approx(0.6)
-
-
-def test_a_run_of_warm_up_alone_has_a_rate_at_every_step():
-    config = TrainingConfig(num_steps=3, warmup_steps=3, learning_rate=3.0)
-    assert [learning_rate_at(step, config) for step in range(3)] == pytest.approx([1.0, 2.0, 3.0])

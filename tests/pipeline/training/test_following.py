@@ -133,6 +133,8 @@ def test_a_rank_that_is_killed_while_it_follows_comes_back_to_the_same_bytes(
     [
         ({}, 1, True),
         ({"shuffle_window": 0}, 1, False),
+        ({"num_epochs": 1.0}, 1, False),
+        ({"num_tokens": 1 << 20}, 1, True),
         ({"packing": Packing.best_fit}, 1, False),
         ({"packing": Packing.pad}, 1, False),
         ({}, 2, False),

@@ -11,7 +11,7 @@ from data.errors import DataError
 from data.mixture import MixtureRules
 from model.weights import load_weights
 from pipeline.errors import StageFailedError
-from pipeline.training.config import Packing, Precision
+from pipeline.training.config import OptimizerKind, Packing, Precision
 
 
 def test_accumulated_micro_batches_are_the_full_batch(here, make_job):
@@ -21,9 +21,20 @@ def test_accumulated_micro_batches_are_the_full_batch(here, make_job):
     assert here.losses("full")[-1] < here.losses("full")[0] - 0.1
 
 
-@pytest.mark.parametrize("precision", list(Precision))
-def test_a_resumed_run_has_the_bytes_of_an_uninterrupted_one(here, make_job, precision):
-    job = make_job(precision=precision, eval_every_steps=4)
+CHANGES = [
+    *({"precision": precision} for precision in (Precision.bf16, Precision.fp32)),
+    *({"precision": Precision.bf16, "optimizer": kind} for kind in OptimizerKind),
+    {"optimizer": OptimizerKind.muon},
+    {"optimizer": OptimizerKind.sgd, "momentum": 0.0},
+    {"precision": Precision.bf16, "ema_decay": 0.9},
+    {"ema_decay": 0.9},
+]
+"""Settings whose state a checkpoint must hold."""
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_a_resumed_run_has_the_bytes_of_an_uninterrupted_one(here, make_job, changes):
+    job = make_job(**changes, eval_every_steps=4)
     here.run(job, "whole", checkpoint_every_steps=5)
     shutil.copytree(here.root / "whole", here.root / "resumed")
     shutil.rmtree(here.root / "resumed/output")
@@ -148,3 +159,13 @@ def test_whole_documents_are_learned_from_too(here, make_job, packing):
     assert here.losses("run")[-1] < here.losses("run")[0] - 0.1
     here.run(job, "parts", micro_batch_size=2)
     assert here.losses("parts") == pytest.approx(here.losses("run"), abs=1e-5)
+
+
+def test_epochs_and_tokens_are_the_run_of_as_many_steps(here, make_job):
+    result = here.run(make_job(num_steps=None, num_epochs=0.2), "epochs")
+    num_steps = result.counters["steps"]
+    assert num_steps == len(here.losses("epochs")) > 8
+    assert result.counters["tokens"] == num_steps * 8 * 32
+    here.run(make_job(num_steps=num_steps), "steps")
+    here.run(make_job(num_steps=None, num_tokens=num_steps * 8 * 32 - 5), "tokens")
+    assert here.weights("epochs") == here.weights("steps") == here.weights("tokens")

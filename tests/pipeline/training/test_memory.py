@@ -4,7 +4,7 @@ import pytest
 
 from model.config import GPT2Config, LlamaConfig
 from model.flops import num_parameters
-from pipeline.training.config import Precision, TrainingConfig, split_batch
+from pipeline.training.config import OptimizerKind, Precision, TrainingConfig, split_batch
 from pipeline.training.memory import memory_of_rank
 
 MODEL = LlamaConfig(vocab_size=32000)  # 7B
@@ -33,6 +33,48 @@ def test_fp32_on_one_rank_keeps_weights_gradients_and_two_states():
 def test_each_stage_needs_less_than_the_one_before():
     totals = [memory_on(8, stage).total for stage in (1, 2, 3)]
     assert totals == sorted(totals, reverse=True)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+@pytest.mark.parametrize("kind", list(OptimizerKind))
+def test_optimizer_states_are_what_the_optimizer_keeps(kind, stage):
+    """Counted in a real optimizer of a small model after a step."""
+    import torch
+
+    from model.registry import build_model
+    from pipeline.training.optimizer import build_optimizer
+
+    model_config = GPT2Config(
+        vocab_size=300, hidden_size=32, intermediate_size=128, num_layers=3, num_heads=2, max_seq_len=16
+    )
+    config = TrainingConfig(
+        seq_len=16, global_batch_tokens=16, optimizer=kind, precision=Precision.fp32, warmup_steps=0
+    )
+    model = build_model(model_config)
+    optimizer = build_optimizer(model, config)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    kept = sum(
+        value.nbytes for state in optimizer.state.values() for value in state.values() if value.dim() > 0
+    )
+    split = split_batch(config, world_size=1, micro_batch_size=1)
+    weights = sum(parameter.nbytes for parameter in model.parameters()) if stage else 0
+    counted = memory_of_rank(model_config, config, split, zero_stage=stage).optimizer
+    assert counted - weights == pytest.approx(kept, rel=0.05)
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_a_mean_of_the_weights_takes_four_bytes_a_parameter(precision):
+    def held(ema_decay):
+        config = TrainingConfig(
+            seq_len=2048, global_batch_tokens=2048 * 64, precision=precision, ema_decay=ema_decay
+        )
+        return memory_of_rank(
+            MODEL, config, split_batch(config, world_size=8, micro_batch_size=1), zero_stage=2
+        )
+
+    assert held(0.999).total - held(0.0).total == pytest.approx(4 * num_parameters(MODEL) / 8)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

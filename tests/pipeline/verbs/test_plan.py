@@ -41,6 +41,18 @@ def test_training_is_estimated_beforehand(look):
     assert "GiB per rank" in look("plan", "base", "stages.base.num_steps=7").out
 
 
+def test_a_training_may_be_as_long_as_so_many_tokens_or_epochs(look):
+    def estimate(*overrides):
+        said = look("plan", "base", "--json", "stages.base.num_steps=null", *overrides)
+        return next(node["estimate"] for node in said.json["nodes"] if node["node"] == "base")
+
+    assert estimate("stages.base.num_tokens=650")["steps"] == 11
+    once, thrice = (estimate(f"stages.base.num_epochs={epochs}")["tokens"] for epochs in (10, 30))
+    assert thrice == pytest.approx(3 * once, rel=0.1)
+    error = look("plan", "stages.base.num_tokens=650").error()
+    assert "num_steps and num_tokens both say how long to train" in error
+
+
 def test_time_is_foretold_from_what_the_store_has_seen(look):
     def seconds(*overrides):
         return {node["node"]: node["seconds"] for node in look("plan", "--json", *overrides).json["nodes"]}

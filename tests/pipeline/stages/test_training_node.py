@@ -1,0 +1,53 @@
+"""What `plan` can say of a training before it runs: its length in epochs of tokens that are there."""
+
+import dataclasses
+
+import pytest
+
+from pipeline.dag.resources import Resources
+from pipeline.dag.store import Manifest, ManifestFile
+from pipeline.stages.pretrain import Pretrain
+from pipeline.stages.training_node import sequences_ahead
+from pipeline.training.config import Packing
+
+TOKENS = Manifest(
+    stage="tokenize",
+    key="k",
+    kind="tokens",
+    node="tokens",
+    payload={},
+    inputs={},
+    files=[
+        ManifestFile("train/tokens-00000.arrow", 900, "a"),
+        ManifestFile("test/tokens-00000.arrow", 100, "b"),
+    ],
+    counters={"tokens": 100_000, "rows": 500},
+)
+
+
+@pytest.mark.parametrize(
+    ("reference", "packing", "wanted"),
+    [
+        ("tokens/train", Packing.concatenate, 900),
+        ("tokens", Packing.concatenate, 1000),
+        ("tokens/train", Packing.best_fit, 900),
+        ("tokens/test", Packing.pad, 50),
+        ("tokens/train", None, 450),
+    ],
+)
+def test_sequences_are_counted_by_the_share_of_the_part(reference, packing, wanted):
+    assert sequences_ahead([reference], [TOKENS], seq_len=100, packing=packing) == wanted
+
+
+def test_sources_add_up_and_one_that_is_not_built_leaves_all_unknown():
+    references = ["tokens/train", "tokens/test"]
+    ahead = {"seq_len": 100, "packing": Packing.concatenate}
+    assert sequences_ahead(references, [TOKENS, TOKENS], **ahead) == 1000
+    assert sequences_ahead(references, [TOKENS], **ahead) is None
+
+
+def test_a_training_in_epochs_is_estimated_once_its_tokens_are_built():
+    stage = Pretrain(num_epochs=3.0, seq_len=100, global_batch_tokens=1000)
+    stage.inputs = dataclasses.replace(stage.inputs, tokens="tokens/train")
+    assert stage.estimate({"tokens": [TOKENS]}, Resources()) == {"steps": 270, "tokens": 270_000}
+    assert stage.estimate({"tokens": []}, Resources()) == {}
