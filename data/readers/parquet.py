@@ -36,7 +36,7 @@ def read_parquet(
 def open_parquet(stream: BinaryIO) -> pq.ParquetFile:
     """Raises one of `BROKEN` where it is none."""
     try:
-        file = pq.ParquetFile(stream)
+        file = pq.ParquetFile(stream, page_checksum_verification=True)  # of pages that have one
     except UnicodeDecodeError as error:
         raise pa.ArrowInvalid(f"the name of a column is no UTF-8: {error}") from error
     check_names(file.schema_arrow)

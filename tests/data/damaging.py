@@ -75,7 +75,7 @@ def files(kind: str) -> list[bytes]:
             {"compression": "none", "use_dictionary": False},
             {"compression": "zstd", "data_page_version": "2.0"},
             {"compression": "none", "use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}},
-            {"store_schema": False, "write_page_index": True},
+            {"store_schema": False, "write_page_index": True, "write_page_checksum": True},
         ]
         return [_parquet(table, each) for table in (plain, rich) for each in options]
     tables = (plain, rich.drop_columns("class"), rich, pa.table(columns() | arrow_columns()))

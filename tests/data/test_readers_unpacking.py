@@ -104,6 +104,19 @@ def test_no_bit_of_a_file_loses_rows_without_a_word(name):
         content[place] ^= 1 << bit
 
 
+def test_one_flipped_byte_of_a_page_with_a_checksum_is_never_silent():
+    texts = [f"text {n}" for n in range(20)]
+    options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(pa.table({"text": texts}), sink := io.BytesIO(), write_page_checksum=True, **options)
+    content = bytearray(sink.getvalue())
+    first, last = content.index(b"text 0"), content.index(b"text 19") + len(b"text 19")
+    for place in range(first, last):
+        content[place] ^= 1
+        assert kinds(outcomes(bytes(content), "f.parquet")) == [Reason.CORRUPT_PARQUET], place
+        content[place] ^= 1
+    assert kinds(outcomes(bytes(content), "f.parquet")) == texts
+
+
 @pytest.mark.parametrize("name", NEW)
 def test_decimals_of_a_scale_that_cannot_be_cost_their_rows(name):
     price = pa.array([Decimal("1.5"), Decimal("2.5"), None], pa.decimal128(38, 37))
