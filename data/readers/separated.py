@@ -64,6 +64,8 @@ def _rows(
             yield row
             if window.position >= until:
                 break
+        else:
+            return
     yield from strictly  # how the stream broke, if it did
 
 

@@ -63,6 +63,12 @@ def test_runs_of_blank_lines_are_cut(most, expected):
     assert only("a\n\n\n\nb\nc", max_blank_lines=most) == expected
 
 
+@given(st.text("a \t\n\r\x0c\u3000", max_size=30), st.integers(0, 3))
+def test_blank_lines_are_cut_the_same_in_one_go_and_after_lines_were_trimmed(text, most):
+    at_once = only(text, trailing_whitespace=True, max_blank_lines=most)
+    assert at_once == only(only(text, trailing_whitespace=True), max_blank_lines=most)
+
+
 def test_blank_lines_with_white_space_and_crlf_count():
     assert only("a\r\n \r\n\t\r\n\r\nb", max_blank_lines=1) == "a\r\n \r\nb"
     assert only("\n\n\n\na", max_blank_lines=1) == "\na"
