@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.training import loss_scale
 from pipeline.training.config import BatchSplit, Precision, TrainingConfig, zero_stage_of
 from pipeline.training.loss_scale import LossScale, Scaling
+from pipeline.training.memory import REDUCE_BUCKET
 from pipeline.training.optimizer import add_to_average, build_optimizer, clip_gradients, set_learning_rate
 from pipeline.training.runtime import import_deepspeed
 
@@ -33,10 +34,12 @@ class StepOutcome:
     "Of fp16: where it is there, a step that was not applied is one to skip."
 
 
-def deepspeed_config(config: TrainingConfig, resources: Resources, split: BatchSplit) -> dict[str, Any]:
-    """DeepSpeed's JSON; nothing else in the house writes a key of it."""
+def deepspeed_config(
+    config: TrainingConfig, resources: Resources, split: BatchSplit, *, num_weights: int
+) -> dict[str, Any]:
+    """DeepSpeed's JSON; nothing else in the house writes a key of it. Buckets are no larger than all `num_weights`."""
     stage = zero_stage_of(config, resources, world_size=split.world_size)
-    zero: dict[str, Any] = {"stage": stage}
+    zero: dict[str, Any] = {"stage": stage, "reduce_bucket_size": min(REDUCE_BUCKET, num_weights)}
     if resources.offload_optimizer and stage > 0:
         zero["offload_optimizer"] = {"device": "cpu"}
     if resources.offload_parameters and stage == WEIGHTS_STAGE:
@@ -71,12 +74,13 @@ class Engine:
         self.num_updates = 0
         "Updates made, from the beginning of the run."
         self.stage = zero_stage_of(config, resources, world_size=split.world_size)
+        num_weights = sum(parameter.numel() for parameter in objective.parameters())
         deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
         with contextlib.redirect_stdout(io.StringIO()):  # it prints the memory around each parameter group
             self.deepspeed, *_ = deepspeed.initialize(
                 model=objective,
                 optimizer=build_optimizer(objective, config),
-                config=deepspeed_config(config, resources, split),
+                config=deepspeed_config(config, resources, split, num_weights=num_weights),
                 dist_init_required=False,
             )
         scaled = config.precision is Precision.fp16

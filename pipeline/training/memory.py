@@ -12,11 +12,15 @@ from pipeline.training.config import BatchSplit, OptimizerKind, Precision, Train
 
 GIB = 1 << 30
 FP32, HALF = 4, 2
-HEAD_CHUNK_LOGITS = 1 << 22
-"""Logits that the vocabulary head holds at once, at least; `model.head` says why."""
-HEAD_CHUNK_TOKENS = 256
+HEAD_CHUNK_LOGITS, HEAD_CHUNK_TOKENS = {"cpu": 1 << 21, "accelerator": 1 << 26}, 256
+"""Logits that the vocabulary head holds at once, by device, or the tokens of that, if those are more: see `model.head`."""
+REDUCE_BUCKET = 200_000_000
+"""Gradients that DeepSpeed gathers before it sends them to the other ranks, at most: its reduce_bucket_size."""
 LIVE_PARAMETERS = 10**9
 """ZeRO-3 gathers at most so many parameters at a time (DeepSpeed's stage3_max_live_parameters)."""
+
+
+PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buckets")
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,15 @@ class Memory:
     activations: int
     "Kept from forward to backward for one micro batch."
     logits: int
-    "One chunk of the vocabulary head, and its gradient of the weight."
+    "One chunk of the vocabulary head, its gradient of the weight, and a chunk's part of that."
+    buckets: int = 0
+    "Gradients on their way to other ranks."
     on_host: int = 0
     "Of these, what offload keeps in the host's memory."
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+        return sum(getattr(self, name) for name in PARTS)
 
     @property
     def on_device(self) -> int:
@@ -45,8 +51,7 @@ class Memory:
 
     def in_gib(self) -> dict[str, float]:
         """The components and their total in GiB."""
-        parts = ("weights", "gradients", "optimizer", "activations", "logits", "total")
-        return {name: getattr(self, name) / GIB for name in parts}
+        return {name: getattr(self, name) / GIB for name in (*PARTS, "total")}
 
 
 def memory_of_rank(
@@ -58,6 +63,7 @@ def memory_of_rank(
     offload_optimizer: bool = False,
     offload_parameters: bool = False,
     activation_checkpointing: bool = False,
+    on_gpu: bool = False,
 ) -> Memory:
     """What one rank holds at its peak; `model.vocab_size` must be known."""
     count = num_parameters(model)
@@ -66,14 +72,19 @@ def memory_of_rank(
     master = 0 if zero_stage == 0 and wide == FP32 else count
     optimizer = FP32 * -(-(master + _states(model, config)) // (split.world_size if zero_stage > 0 else 1))
     tokens = split.micro_batch_size * config.seq_len
+    on_host = 0
+    if offload_optimizer and zero_stage > 0:  # a rank's own fp32 gradients go where they are used
+        on_host += optimizer + (FP32 * -(-count // split.world_size) if zero_stage > 1 else 0)
+    if offload_parameters and zero_stage == 3:  # noqa: PLR2004
+        on_host += wide * count // split.world_size
     return Memory(
         weights=weights,
         gradients=_gradients(count, wide, zero_stage, split.world_size),
         optimizer=optimizer,
         activations=_activations(model, tokens, wide, recompute=activation_checkpointing),
-        logits=_logits(model, wide),
-        on_host=(optimizer if offload_optimizer and zero_stage > 0 else 0)
-        + (wide * count // split.world_size if offload_parameters and zero_stage == 3 else 0),  # noqa: PLR2004
+        logits=_logits(model, wide, on_gpu=on_gpu),
+        buckets=_buckets(count, wide, zero_stage, split.world_size),
+        on_host=on_host,
     )
 
 
@@ -126,8 +137,22 @@ def _block_values(model: ModelConfig) -> int:
     return 4 * model.hidden_size + 2 * heads + 2 * kv_heads + 2 * model.intermediate_size
 
 
-def _logits(model: ModelConfig, wide: int) -> int:
-    """A chunk of logits in the model's precision, its fp32 probabilities, and the head's fp32 gradient."""
+def _logits(model: ModelConfig, wide: int, *, on_gpu: bool) -> int:
+    """The head's work: its fp32 gradient, and the most that comes on top of it.
+
+    In the forward pass that is a chunk of logits and of their gradients, the chunk's fp32 probabilities, and its part of
+    the weight's gradient; where the backward pass begins, the gradient once more, scaled.
+    """
     assert model.vocab_size is not None, "vocab_size must be known before memory is counted"
-    chunk = max(HEAD_CHUNK_LOGITS, HEAD_CHUNK_TOKENS * model.vocab_size)
-    return chunk * (2 * wide + FP32) + FP32 * model.vocab_size * model.hidden_size
+    least = HEAD_CHUNK_LOGITS["accelerator" if on_gpu else "cpu"]
+    chunk = max(least, HEAD_CHUNK_TOKENS * model.vocab_size) * (2 * wide + FP32)
+    weight = model.vocab_size * model.hidden_size
+    return (FP32 + wide) * weight + max(chunk, FP32 * weight)
+
+
+def _buckets(count: int, wide: int, stage: int, ranks: int) -> int:
+    """One rank has nobody to send to; there stages 2 and 3 gather all the same."""
+    size = min(count, REDUCE_BUCKET)
+    if stage < 2:  # noqa: PLR2004
+        return FP32 * size if ranks > 1 else 0
+    return wide * size

@@ -1,0 +1,197 @@
+"""What a rank holds at its peak, against what `headrace plan` says beforehand: ZeRO 0 to 3, on one rank and two.
+
+Measured are the bytes of tensors, as a GPU's allocator would count them: what lives between two steps, and on top of it
+the highest point within a step, from torch's own record of every allocation. The pages of a process say less: the C
+library keeps what it has freed.
+
+Limit: within 10% for every combination.
+"""
+
+import gc
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import Limit, Result, arguments, publish
+
+from data.shards import TokenFormat, TokenRow, TokenWriter
+from model.config import LlamaConfig
+from pipeline.dag.folder import Folder, open_folder
+from pipeline.dag.resources import Resources
+from pipeline.training.config import Precision, TrainingConfig
+from pipeline.training.fit import memory_with
+from pipeline.training.job import TrainingJob
+
+MODEL = LlamaConfig(
+    vocab_size=16384,
+    hidden_size=512,
+    intermediate_size=1408,
+    num_layers=8,
+    num_heads=8,
+    num_kv_heads=4,
+    max_seq_len=1024,
+    tie_embeddings=True,
+)
+HASH = "f" * 16
+TOLERANCE = 0.10
+WARM_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    ranks: int
+    stage: int
+    precision: str
+    micro: int
+    recompute: bool
+
+    def __str__(self) -> str:
+        words = f"{self.precision}, ZeRO {self.stage}, {self.ranks} rank{'s' * (self.ranks > 1)}"
+        return f"{words}, micro batch {self.micro}{', recomputed' if self.recompute else ''}"
+
+    def resources(self) -> Resources:
+        return Resources(
+            num_workers=self.ranks,
+            num_gpus=0,
+            zero_stage=self.stage,
+            micro_batch_size=self.micro,
+            activation_checkpointing=self.recompute,
+        )
+
+    def training(self) -> TrainingConfig:
+        return TrainingConfig(
+            num_steps=10,
+            warmup_steps=1,
+            seq_len=512,
+            global_batch_tokens=512 * self.micro * self.ranks * 2,
+            precision=Precision[self.precision],
+        )
+
+
+def main() -> int:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--stages", nargs="+", type=int, default=[0, 1, 2, 3])
+    parser.add_argument("--precisions", nargs="+", default=["bf16", "fp32"], choices=["bf16", "fp32"])
+    parser.add_argument("--micro", nargs="+", type=int, default=[2])
+    parser.add_argument("--recompute", action="store_true", help="with activation checkpointing")
+    options = parser.parse_args()
+    limits, facts = [], {}
+    for ranks in options.ranks:
+        for precision in options.precisions:
+            for stage in options.stages:
+                for micro in options.micro:
+                    case = Case(ranks, stage, precision, micro, options.recompute)
+                    held, planned = measured(case), memory_with(MODEL, case.training(), case.resources())
+                    limits.append(Limit(str(case), abs(held / planned.total - 1), most=TOLERANCE))
+                    facts[str(case)] = {"MiB": held >> 20, "planned": planned.total >> 20}
+                    print(limits[-1], facts[str(case)], flush=True)
+    result = Result("memory of a rank, off what was planned", limits=limits, facts=facts)
+    return 0 if publish([result], json_file=options.json) else 1
+
+
+def measured(case: Case) -> int:
+    """The most that a rank of the case holds, in bytes."""
+    context = get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        _write_tokens(Path(folder) / "tokens")
+        answers = context.Queue()
+        ranks = [
+            context.Process(target=_rank, args=(case, rank, folder, answers)) for rank in range(case.ranks)
+        ]
+        for each in ranks:
+            each.start()
+        held = [answers.get(timeout=600) for _ in ranks]
+        for each in ranks:
+            each.join()
+    return max(held)
+
+
+def _write_tokens(folder: Path) -> None:
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    token_format = TokenFormat(HASH, MODEL.vocab_size or 0, 0)
+    with TokenWriter(folder / "tokens-00000.arrow", token_format=token_format) as writer:
+        for row in range(40):
+            ids = np.append(draw.integers(1, MODEL.vocab_size, 2000), 0)
+            writer.write(TokenRow(str(row), "made", 8000, ids))
+
+
+class Silent:
+    def send(self, event: dict[str, Any]) -> None:
+        del event
+
+
+def _rank(case: Case, rank: int, folder: str, answers: Any) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(case.ranks)}
+    from pipeline.training.runtime import prepare_process
+
+    prepare_process(threads=1)
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=case.ranks)
+    from pipeline.training.corpus import open_corpus
+    from pipeline.training.loop import train_step
+    from pipeline.training.ranks import current_ranks
+    from pipeline.training.worker import Order, build_engine
+
+    place: Callable[[str], Folder] = lambda name: open_folder(f"{folder}/{name}")  # noqa: E731
+    tokens = place("tokens")
+    job = TrainingJob(
+        model=MODEL,
+        training=case.training(),
+        train_tokens={"tokens": tokens},
+        tokenizer=place("tokenizer"),
+        tokenizer_hash=HASH,
+    )
+    order = Order(job, case.resources(), Silent(), place("scratch"), place("output"), time.time())
+    ranks, corpus = current_ranks(), open_corpus(job, lambda _text: None)
+    engine = build_engine(order, corpus.learned.vocab_size, ranks)
+
+    def step(number: int) -> None:
+        train_step(engine, corpus.learned.batches, ranks=ranks, step=number, learning_rate=1e-3)
+
+    for number in range(WARM_STEPS):
+        step(number)
+    answers.put(_living() + _highest(lambda: step(WARM_STEPS)))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _living() -> int:
+    """Bytes of all tensors that there are."""
+    import torch
+
+    gc.collect()
+    storages = {}
+    for each in gc.get_objects():
+        if issubclass(type(each), torch.Tensor) and each.device.type == "cpu":
+            storage = each.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+def _highest(function: Callable[[], None]) -> int:
+    """The most bytes that `function` holds at once beyond those that are there when it begins."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        function()
+    events = found.profiler.kineto_results.events()
+    changes = sorted((each.start_ns(), each.nbytes()) for each in events if each.name() == "[memory]")
+    held = highest = 0
+    for _, change in changes:
+        held += change
+        highest = max(highest, held)
+    return highest
+
+
+if __name__ == "__main__":
+    sys.exit(main())
