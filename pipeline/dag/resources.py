@@ -11,18 +11,20 @@ class Resources:
     "Ranks of a training node, or parallel tasks of a data node; >= 1. None: as many as pay on this cluster."
     num_gpus: float | None = None
     "GPUs per rank; >= 0. None: one each where the cluster has GPUs."
+    gpu_memory_gib: float | None = None
+    "Memory of each GPU, in GiB, to choose settings that fit; > 0. None: asked of the GPUs, when they are there."
     cpus_per_worker: int | None = None
     "CPU cores, and threads, per rank; >= 1. None: the cores shared out evenly."
     zero_stage: int | None = None
-    "DeepSpeed ZeRO stage, 0 to 3. None: 1 with several ranks, else 0."
+    "DeepSpeed ZeRO stage, 0 to 3. None: 1 with several ranks, else 0; more where only that fits."
     micro_batch_size: int | None = None
-    "Sequences in one forward pass of one rank; >= 1. None: the largest that divides and is known to be fast."
+    "Sequences in one forward pass of one rank; >= 1. None: the largest that divides, fits, and is known to be fast."
     offload_optimizer: bool | None = None
-    "Keep optimizer states in host memory (ZeRO 1 to 3)."
+    "Keep optimizer states in host memory (ZeRO 1 to 3). None: only where nothing else fits."
     offload_parameters: bool | None = None
-    "Keep parameters in host memory (ZeRO 3)."
+    "Keep parameters in host memory (ZeRO 3). None: only where nothing else fits."
     activation_checkpointing: bool | None = None
-    "Recompute activations in the backward pass instead of keeping them."
+    "Recompute activations in the backward pass instead of keeping them. None: where they do not fit."
     checkpoint_every_steps: int | None = None
     "Steps between checkpoints; >= 1. None: every 50."
     log_every_steps: int | None = None

@@ -108,6 +108,11 @@ class Stage:
         del inputs, resources
         return {}
 
+    def remarks(self, inputs: "Mapping[str, list[Manifest]]", resources: Resources) -> list[str]:
+        """What `plan` can say in words beside the estimate, such as which settings it would choose and why."""
+        del inputs, resources
+        return []
+
     def announced(self, inputs: "Mapping[str, list[Input]]") -> tuple[str, ...]:
         """The files that it will write, in the order of their names' meaning to a reader, so that others may follow.
 

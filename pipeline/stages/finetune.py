@@ -60,18 +60,18 @@ class Finetune(TrainingConfig, Stage):
             training_node.require_shards(context.inputs[name], node=context.node, port=name)
         validation = context.inputs["validation"]
         weights = self._weights(context)
-        tokenizer = weights.child("tokenizer")
+        tokenizer = Tokenizer.load(weights.child("tokenizer").local())
         job = TrainingJob(
             model=load_config(weights.local()),
             training=training_node.training_config(self),
             train_tokens={"tokens": context.one("tokens").folder},
-            tokenizer=tokenizer,
-            tokenizer_hash=Tokenizer.load(tokenizer.local()).hash,
+            tokenizer=weights.child("tokenizer"),
+            tokenizer_hash=tokenizer.hash,
             validation_tokens=validation[0].folder if validation else None,
             initial_weights=weights,
             packing=None,
         )
-        return training_node.train(context, job)
+        return training_node.train(context, job, vocab_size=job.model.vocab_size or tokenizer.vocab_size)
 
     def _weights(self, context: StageContext) -> Folder:
         """The weights to begin from; an export is turned back into ours first."""

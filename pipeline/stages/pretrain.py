@@ -86,6 +86,10 @@ class Pretrain(TrainingConfig, Stage):
             ),
         )
 
+    def remarks(self, inputs: Mapping[str, list[Manifest]], resources: Resources) -> list[str]:
+        vocab_size = training_node.vocabulary(inputs)
+        return training_node.remarks(self.model, self, resources, vocab_size=vocab_size)
+
     def follows(self) -> frozenset[str]:
         can = can_be_followed(self, self.packing, self.mixture, num_sources=len(self.sources))
         return frozenset({"tokens", "validation"}) if can else frozenset()
@@ -116,4 +120,4 @@ class Pretrain(TrainingConfig, Stage):
             mixture=self.mixture,
             packing=self.packing,
         )
-        return training_node.train(context, job)
+        return training_node.train(context, job, vocab_size=tokenizer.vocab_size)

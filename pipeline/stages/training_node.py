@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 
+import psutil
+
 from model.config import ModelConfig
 from model.flops import flops_per_token, num_parameters
 from pipeline.cluster import usable_cores
@@ -11,8 +13,9 @@ from pipeline.dag.stage import Input, Problem, StageContext, StageResult
 from pipeline.dag.store import Manifest
 from pipeline.errors import ConfigError
 from pipeline.stages.sharding import ARROW
-from pipeline.training.config import Packing, TrainingConfig, split_batch, zero_stage_of
-from pipeline.training.memory import memory_of_rank
+from pipeline.training.config import Packing, TrainingConfig, split_batch
+from pipeline.training.fit import Fit, fitted, memory_with
+from pipeline.training.memory import GIB
 from pipeline.training.placement import settled
 
 
@@ -61,20 +64,48 @@ def estimate(
     if model.vocab_size is None and vocab_size is None:
         return known
     sized = model.with_vocab_size(vocab_size or 0)
-    ranks = num_ranks(config, resources)
-    memory = memory_of_rank(
-        sized,
-        config,
-        split_batch(config, world_size=ranks, micro_batch_size=resources.micro_batch_size),
-        zero_stage=zero_stage_of(config, resources, world_size=ranks),
-        offload_optimizer=bool(resources.offload_optimizer),
-        offload_parameters=bool(resources.offload_parameters),
-        activation_checkpointing=bool(resources.activation_checkpointing),
-    )
+    fit = fit_of(sized, config, resources)
+    ranks = replace(resources, num_workers=num_ranks(config, resources))
+    memory = fit.memory if fit else memory_with(sized, config, ranks)
     known["parameters"] = num_parameters(sized)
     if "tokens" in known:
         known["flops"] = flops_per_token(sized, config.seq_len) * known["tokens"]
     return known | {f"GiB {name}": size for name, size in memory.in_gib().items()}
+
+
+def fit_of(model: ModelConfig, config: TrainingConfig, resources: Resources) -> Fit | None:
+    """The settings that would be chosen; None where nobody knows yet what a rank has for memory.
+
+    Raises:
+        ConfigError: nothing fits.
+    """
+    ranks = replace(resources, num_workers=num_ranks(config, resources))
+    device = _planned_device(ranks)
+    return fitted(model, config, ranks, device_bytes=device[0], device=device[1]) if device else None
+
+
+def _planned_device(resources: Resources) -> tuple[float, str] | None:
+    """Bytes that a rank has to itself, and of what, as far as this machine can tell beforehand.
+
+    Of GPUs what the recipe says of them; without GPUs an even share of this machine's memory.
+    """
+    if resources.num_gpus:
+        size = resources.gpu_memory_gib
+        return (size * GIB * min(1.0, resources.num_gpus), "GPU") if size else None
+    ranks = resources.num_workers or 1
+    if ranks > usable_cores():
+        return None  # another machine's ranks
+    return psutil.virtual_memory().total / ranks, "rank's share of the machine"
+
+
+def remarks(
+    model: ModelConfig, config: TrainingConfig, resources: Resources, *, vocab_size: int | None
+) -> list[str]:
+    """What was chosen for the memory at hand, and why; nothing while the vocabulary is not known."""
+    if model.vocab_size is None and vocab_size is None:
+        return []
+    fit = fit_of(model.with_vocab_size(vocab_size or 0), config, resources)
+    return [fit.words()] if fit else []
 
 
 def length_estimate(config: TrainingConfig, num_sequences: int | None) -> dict[str, float]:
@@ -148,7 +179,7 @@ def checked_vocabulary(model: ModelConfig, size: int, *, node: str) -> None:
         raise ConfigError(problem.what, where=where, allowed=problem.allowed, do=problem.do)
 
 
-def train(context: StageContext, job: object) -> StageResult:
+def train(context: StageContext, job: object, *, vocab_size: int) -> StageResult:
     """Launch the job with the node's resources."""
     from pipeline.training.job import TrainingJob
     from pipeline.training.workers import launch
@@ -160,5 +191,6 @@ def train(context: StageContext, job: object) -> StageResult:
         channel=context.channel,
         scratch=context.scratch,
         output=context.output,
+        vocab_size=vocab_size,
     )
     return StageResult(result.counters, result.metrics)

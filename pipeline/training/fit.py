@@ -35,6 +35,13 @@ class Fit:
     memory: Memory
     reason: str
     "Why these: what the cheaper settings would have held. Empty where nothing was changed."
+    room: float
+    "Bytes that a rank may hold."
+
+    def words(self) -> str:
+        """The settings, what they hold, and why."""
+        taken = f"{_words(self.resources)}: {_gib(self.memory.on_device)} of {_gib(self.room)}"
+        return f"{taken}; {self.reason}" if self.reason else taken
 
 
 def fitted(
@@ -63,8 +70,8 @@ def fitted(
     for each in tried:
         memory = memory_with(model, training, each)
         if memory.on_device <= room:
-            reason = f"{_words(tried[0])} would take {_gib(first.on_device)} of {_gib(room)}" if first else ""
-            return Fit(each, memory, reason)
+            reason = f"{_words(tried[0])} would take {_gib(first.on_device)}" if first else ""
+            return Fit(each, memory, reason, room)
         first = first or memory
     raise _does_not_fit(model, training, resources, room, device)
 
@@ -80,6 +87,7 @@ def memory_with(model: ModelConfig, training: TrainingConfig, resources: Resourc
         offload_optimizer=bool(resources.offload_optimizer),
         offload_parameters=bool(resources.offload_parameters),
         activation_checkpointing=bool(resources.activation_checkpointing),
+        on_gpu=bool(resources.num_gpus),
     )
 
 

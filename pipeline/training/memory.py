@@ -13,7 +13,7 @@ from pipeline.training.config import BatchSplit, OptimizerKind, Precision, Train
 GIB = 1 << 30
 FP32, HALF = 4, 2
 HEAD_CHUNK_LOGITS, HEAD_CHUNK_TOKENS = {"cpu": 1 << 21, "accelerator": 1 << 26}, 256
-"""Logits that the vocabulary head holds at once, by device, or the tokens of that, if those are more: see `model.head`."""
+"""Logits that the vocabulary head holds at once, by device, or tokens of them, if that is more: see `model.head`."""
 REDUCE_BUCKET = 200_000_000
 """Gradients that DeepSpeed gathers before it sends them to the other ranks, at most: its reduce_bucket_size."""
 LIVE_PARAMETERS = 10**9
@@ -81,7 +81,7 @@ def memory_of_rank(
         weights=weights,
         gradients=_gradients(count, wide, zero_stage, split.world_size),
         optimizer=optimizer,
-        activations=_activations(model, tokens, wide, recompute=activation_checkpointing),
+        activations=_activations(model, tokens, wide, recompute=activation_checkpointing, on_gpu=on_gpu),
         logits=_logits(model, wide, on_gpu=on_gpu),
         buckets=_buckets(count, wide, zero_stage, split.world_size),
         on_host=on_host,
@@ -95,12 +95,15 @@ def _weights(count: int, wide: int, stage: int, ranks: int) -> int:
 
 
 def _gradients(count: int, wide: int, stage: int, ranks: int) -> int:
-    """What backward writes, and the fp32 sums over micro-steps (stage 2 and 3: a rank's own part of them)."""
+    """What backward writes, and the fp32 sums over micro-steps.
+
+    At stages 2 and 3 a rank keeps its own part of the sums, and what backward writes goes into the bucket at once.
+    """
     if stage == 0 or (stage == 1 and wide == FP32):
         return FP32 * count
     if stage == 1:
         return (wide + FP32) * count
-    return wide * count + FP32 * -(-count // ranks)
+    return FP32 * -(-count // ranks)
 
 
 def _states(model: ModelConfig, config: TrainingConfig) -> int:
@@ -118,30 +121,35 @@ def _states(model: ModelConfig, config: TrainingConfig) -> int:
     )
 
 
-def _activations(model: ModelConfig, tokens: int, wide: int, *, recompute: bool) -> int:
-    """Values per token that autograd keeps, over all blocks; with recomputation each block's input and one block."""
-    block = _block_values(model)
+def _activations(model: ModelConfig, tokens: int, wide: int, *, recompute: bool, on_gpu: bool) -> int:
+    """What autograd keeps for each token, over all blocks; with recomputation each block's input and one block."""
+    block = _block_bytes(model, wide, on_gpu=on_gpu)
     if recompute:
-        return wide * tokens * (model.num_layers * model.hidden_size + block)
-    return wide * tokens * (model.num_layers * block + 4 * model.hidden_size)
+        return tokens * (wide * model.num_layers * model.hidden_size + block)
+    return tokens * (model.num_layers * block + wide * 4 * model.hidden_size)
 
 
-def _block_values(model: ModelConfig) -> int:
+def _block_bytes(model: ModelConfig, wide: int, *, on_gpu: bool) -> int:
     """Inputs of both norms and both halves, queries, keys, values, the mix of values, the insides of the MLP."""
+    width, inner = model.hidden_size, model.intermediate_size
     heads = model.num_heads * model.attention_head_dim
     kv_heads = model.attention_kv_heads * model.attention_head_dim
-    if isinstance(
-        model, LlamaConfig
-    ):  # rotation keeps queries and keys again; gate, up, silu(gate) and the product
-        return 4 * model.hidden_size + 3 * heads + 3 * kv_heads + 4 * model.intermediate_size
-    return 4 * model.hidden_size + 2 * heads + 2 * kv_heads + 2 * model.intermediate_size
+    if not isinstance(model, LlamaConfig):
+        return wide * (4 * width + 2 * heads + 2 * kv_heads + 2 * inner)
+    # rotation keeps queries and keys again; gate, up, silu(gate) and the product
+    rest = wide * (2 * width + 3 * heads + 3 * kv_heads + 4 * inner)
+    if on_gpu:
+        return rest + wide * 2 * width
+    return (
+        rest + FP32 * 4 * width
+    )  # RMSNorm is one kernel on GPUs alone: here input and result are kept in fp32
 
 
 def _logits(model: ModelConfig, wide: int, *, on_gpu: bool) -> int:
     """The head's work: its fp32 gradient, and the most that comes on top of it.
 
-    In the forward pass that is a chunk of logits and of their gradients, the chunk's fp32 probabilities, and its part of
-    the weight's gradient; where the backward pass begins, the gradient once more, scaled.
+    In the forward pass that is a chunk of logits and of their gradients, the chunk's fp32 probabilities, and its part
+    of the weight's gradient; where the backward pass begins, the gradient once more, scaled.
     """
     assert model.vocab_size is not None, "vocab_size must be known before memory is counted"
     least = HEAD_CHUNK_LOGITS["accelerator" if on_gpu else "cpu"]
@@ -151,8 +159,13 @@ def _logits(model: ModelConfig, wide: int, *, on_gpu: bool) -> int:
 
 
 def _buckets(count: int, wide: int, stage: int, ranks: int) -> int:
-    """One rank has nobody to send to; there stages 2 and 3 gather all the same."""
+    """Also on one rank, which has nobody to send to, where a stage sorts its gradients into partitions.
+
+    At stage 0 they are sent when the activations are gone. Stage 3 sends an fp32 copy of what it has gathered.
+    """
     size = min(count, REDUCE_BUCKET)
-    if stage < 2:  # noqa: PLR2004
-        return FP32 * size if ranks > 1 else 0
-    return wide * size
+    if stage == 0:
+        return 0
+    if stage == 1:
+        return FP32 * size if ranks > 1 or wide == FP32 else 0
+    return (wide + (FP32 if stage > 2 and ranks > 1 and wide < FP32 else 0)) * size  # noqa: PLR2004

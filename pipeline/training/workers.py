@@ -14,7 +14,9 @@ from pipeline.dag.stage import Channel
 from pipeline.errors import StageFailedError
 from pipeline.training.config import split_batch
 from pipeline.training.failure import as_rank_error, first_cause
+from pipeline.training.fit import fitted
 from pipeline.training.job import TrainingJob, TrainingResult
+from pipeline.training.memory import GIB
 from pipeline.training.placement import settled
 
 MAX_FAILURES = 3
@@ -26,7 +28,13 @@ DRIVER_SETTINGS = {
 
 
 def launch(
-    job: TrainingJob, *, resources: Resources, channel: Channel, scratch: Folder, output: Folder
+    job: TrainingJob,
+    *,
+    resources: Resources,
+    channel: Channel,
+    scratch: Folder,
+    output: Folder,
+    vocab_size: int,
 ) -> TrainingResult:
     """Train `job` on the connected Ray cluster, from any thread; the artifact is in `output` when it returns.
 
@@ -39,6 +47,7 @@ def launch(
     )
     assert resources.num_workers is not None
     split_batch(job.training, world_size=resources.num_workers, micro_batch_size=resources.micro_batch_size)
+    resources = _fitting(job, resources, channel, vocab_size)
     prepare_driver()
     from ray.train import TrainingFailedError
 
@@ -48,6 +57,31 @@ def launch(
             return _result(trainer.fit())
         except TrainingFailedError as error:
             raise _explained(error) from error
+
+
+def _fitting(job: TrainingJob, resources: Resources, channel: Channel, vocab_size: int) -> Resources:
+    """What is open is chosen so that it fits into the memory that ranks will find; said where that took something."""
+    if resources.num_gpus:
+        found = resources.gpu_memory_gib
+        size = found * GIB if found else ray.get(_gpu_bytes.options(num_gpus=resources.num_gpus).remote())
+        size, name = size * min(1.0, resources.num_gpus), "GPU"
+    else:
+        nodes = [each["Resources"] for each in ray.nodes() if each["Alive"]]
+        ranks_of_node = -(-(resources.num_workers or 1) // len(nodes))
+        size, name = min(each.get("memory", 0) for each in nodes) / ranks_of_node, "rank's share of a node"
+    model = job.model.with_vocab_size(vocab_size)
+    fit = fitted(model, job.training, resources, device_bytes=size, device=name)
+    if fit.reason:
+        channel.send({"kind": "note", "text": fit.words()})
+    return fit.resources
+
+
+@ray.remote(num_cpus=0)
+def _gpu_bytes() -> int:
+    """In a worker that has a GPU: its memory."""
+    import torch
+
+    return int(torch.cuda.mem_get_info()[1])
 
 
 def prepare_driver() -> None:

@@ -54,6 +54,7 @@ def _facts(session: Session, plan: Plan, each: NodePlan, seconds: float | None) 
         "key": each.key or None,
         "reasons": each.reasons,
         "estimate": session.graph.stages[each.node].estimate(known, resources) if needed else {},
+        "remarks": session.graph.stages[each.node].remarks(known, resources) if needed else [],
         "seconds": seconds,
     }
 
@@ -71,6 +72,8 @@ def _print(session: Session, plan: Plan, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if "parameters" in row["estimate"]:
             console.print(Text(f"\n{_training(row)}"))
+        for remark in row["remarks"]:
+            console.print(Text(f"  {remark}", style="dim"))
     counts = {status: sum(each.status is status for each in plan.nodes) for status in Status}
     reused = counts[Status.REUSE] + counts[Status.PINNED]
     ahead = f"{counts[Status.RUN]} to run, {counts[Status.WAIT]} after them, {reused} reused"

@@ -240,6 +240,7 @@ class Launcher:
                     channel=self.channel,
                     scratch=open_folder(str(self.root / name / "scratch")),
                     output=open_folder(str(self.root / name / "output")),
+                    vocab_size=VOCAB_SIZE,
                 )
             except HeadraceError as error:
                 outcome["error"] = error

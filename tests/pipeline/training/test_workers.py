@@ -71,7 +71,14 @@ def test_a_batch_that_cannot_be_shared_is_refused_before_anything_starts(monkeyp
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 3.0})
     folder = open_folder(str(tmp_path))
     with pytest.raises(ConfigError, match="8 sequences cannot be shared evenly among 3 ranks"):
-        launch(make_job(), resources=Resources(num_workers=3), channel=None, scratch=folder, output=folder)
+        launch(
+            make_job(),
+            resources=Resources(num_workers=3),
+            channel=None,
+            scratch=folder,
+            output=folder,
+            vocab_size=96,
+        )
 
 
 @pytest.mark.parametrize(

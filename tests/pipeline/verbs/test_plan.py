@@ -133,3 +133,33 @@ def test_planning_loads_no_heavy_library(tiny):
         command = [sys.executable, "-c", code, verb, *tiny.overrides]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stderr.strip() == "[]", verb
+
+
+def on_gpus(look, gib: float, *more: str):
+    gpus = [
+        "resources.base.num_workers=2",
+        "resources.base.num_gpus=1",
+        f"resources.base.gpu_memory_gib={gib}",
+    ]
+    return look("plan", "base", "--json", "stages.base.model.vocab_size=512", *gpus, *more)
+
+
+def test_the_settings_for_gpus_that_are_not_here_are_said(look):
+    settings = ["stages.base.num_steps=3", "stages.base.global_batch_tokens=65536"]
+    said = on_gpus(look, 80, *settings)
+    assert said.code == 0, said.err
+    (row,) = [row for row in said.json["nodes"] if row["node"] == "base"]
+    (remark,) = row["remarks"]
+    assert remark.startswith("ZeRO 1, a micro batch of 256: ")
+    assert remark.endswith("of 73.6 GiB")
+    larger = [
+        f"stages.base.model.{size}" for size in ("hidden_size=1024", "intermediate_size=4096", "num_layers=8")
+    ]
+    (row,) = [row for row in on_gpus(look, 4, *settings, *larger).json["nodes"] if row["node"] == "base"]
+    assert "would take" in row["remarks"][0]
+
+
+def test_a_model_that_does_not_fit_is_refused_with_what_would(look):
+    said = on_gpus(look, 0.001, "stages.base.num_steps=3").error()
+    assert "the model does not fit" in said
+    assert "do:" in said
