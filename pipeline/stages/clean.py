@@ -21,6 +21,7 @@ class Clean(Stage):
     """Normalises texts and drops documents by rule. Documents in = kept + the sum of dropped, by reason."""
 
     name: ClassVar[str] = "clean"
+    version: ClassVar[int] = 2
     produces: ClassVar[str] = "documents"
 
     @dataclass

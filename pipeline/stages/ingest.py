@@ -46,6 +46,7 @@ class Ingest(Stage):
     """
 
     name: ClassVar[str] = "ingest"
+    version: ClassVar[int] = 2
     produces: ClassVar[str] = "documents"
 
     inputs: NoInputs = field(default_factory=NoInputs)

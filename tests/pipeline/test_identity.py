@@ -138,8 +138,8 @@ def test_where_and_on_what_a_recipe_runs_changes_no_key(override):
 
 
 GOLDEN = {
-    "corpus": "e6b237b3dee1477b8b180bb6f1954c79",
-    "clean": "764eeb615947ccf31a5fe0ce3f0b5902",
+    "corpus": "8ac591e933d304dc121084a6e8e10629",
+    "clean": "93abd1b5392c548293b40b9bd242d589",
     "dedup": "600dd31a99455c9eb23599d7d3e04b2c",
     "split": "bf178c8d5793aff57d7c5bcfbb4fede7",
     "tokenizer": "0d78401a4a6fc57cc92e8390fb635616",

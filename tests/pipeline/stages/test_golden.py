@@ -10,11 +10,11 @@ from pipeline.stages import STAGES
 
 PINNED: dict[str, tuple[int, str]] = {
     "corpus": (
-        1,
+        2,
         "8fbc7d8d63493e5eec3ab3efb1131adb220f5c0ecc02fbd56be303f3626b50c4",
     ),
     "clean": (
-        1,
+        2,
         "71026e249ad0b73485e9fc3bf5856d77306ad2aa14cf085bdd01370f29dcb7a3",
     ),
     "dedup": (
