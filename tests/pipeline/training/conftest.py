@@ -6,14 +6,12 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from data.shards import TokenFormat, TokenRow, TokenWriter
@@ -21,11 +19,10 @@ from data.tokenizer_training import TokenizerRules, train_tokenizer
 from model.config import LlamaConfig
 from pipeline.dag.folder import Folder, open_folder
 from pipeline.dag.resources import Resources
-from pipeline.errors import HeadraceError
 from pipeline.training.config import Precision, TrainingConfig
 from pipeline.training.job import TrainingJob, TrainingResult
+from tests.pipeline.training.launcher import VOCAB_SIZE, Launcher
 
-VOCAB_SIZE = 96
 HASH = "f" * 16
 
 
@@ -212,69 +209,6 @@ def ray_cluster():
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield ray
     ray.shutdown()
-
-
-@dataclass
-class Launcher:
-    """Launches jobs from a thread, as a runner does."""
-
-    ray: object
-    root: object
-
-    def __post_init__(self):
-        from pipeline.dag.tasks import MailboxChannel, new_mailbox
-
-        self.mailbox = new_mailbox()
-        self.channel = MailboxChannel(self.mailbox, "node")
-
-    def start(self, job, name, **resources):
-        outcome = {}
-
-        from pipeline.training.workers import launch
-
-        def target():
-            try:
-                outcome["result"] = launch(
-                    job,
-                    resources=Resources(**resources),
-                    channel=self.channel,
-                    scratch=open_folder(str(self.root / name / "scratch")),
-                    output=open_folder(str(self.root / name / "output")),
-                    vocab_size=VOCAB_SIZE,
-                )
-            except HeadraceError as error:
-                outcome["error"] = error
-
-        thread = threading.Thread(target=target)
-        thread.start()
-        return thread, outcome
-
-    def run(self, job, name, **resources):
-        thread, outcome = self.start(job, name, **resources)
-        thread.join(timeout=300)
-        assert not thread.is_alive(), "training has not ended"
-        if "error" in outcome:
-            raise outcome["error"]
-        return outcome["result"]
-
-    def notes(self):
-        events = self.ray.get(self.mailbox.drain.remote())
-        return [event["text"] for _, event in events if event["kind"] == "note"]
-
-    def wait_for_checkpoint(self, name):
-        deadline = time.monotonic() + 120
-        while not list((self.root / name).glob("scratch/step-*/manifest.json")):
-            assert time.monotonic() < deadline, "no checkpoint came"
-            time.sleep(0.02)
-
-    def rank_processes(self):
-        here = psutil.Process()
-        return [
-            p for p in here.children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline()[:1] or [""])
-        ]
-
-    def weights(self, name):
-        return (self.root / name / "output/model.safetensors").read_bytes()
 
 
 @pytest.fixture
