@@ -1,12 +1,14 @@
 """Checkpoints: resumable training state in a folder of the store, whole or not there at all.
 
 `step-00000050/` holds one safetensors file per rank with that rank's fragments, the metrics up to the step, and
-`manifest.json`: size and SHA-256 of every file, and where each piece of each parameter is. The manifest is written last
-and atomically (`pipeline.training.checkpointer`); its presence is wholeness. There is no "latest" to break: the newest
-is the highest step that is whole. Pieces are found by parameter name, so any number of ranks and any ZeRO stage can
-read what any other wrote.
+`manifest.json`: size and SHA-256 of every file and of itself, and where each piece of each parameter is. The manifest
+is written last and atomically (`pipeline.training.checkpointer`); its presence is wholeness. There is no "latest" to
+break: the newest is the highest step that is whole. Pieces are found by parameter name, so any number of ranks and any
+ZeRO stage can read what any other wrote.
 """
 
+import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Collection
@@ -29,6 +31,8 @@ from pipeline.training.fragments import (
 from pipeline.training.ranks import Ranks
 
 MANIFEST = "manifest.json"
+SEAL = "sha256"
+"""In the manifest: of all the rest of it, as JSON."""
 PREFIX = "step-"
 EPHEMERAL, PERMANENT = "ephemeral", "permanent"
 """Kinds: what is there to go on from, and what stays until the artifact is there."""
@@ -157,13 +161,26 @@ def discard(scratch: Folder, step: int) -> None:
 def _faults(folder: Folder, ranks: Ranks) -> list[str]:
     """What is wrong with this rank's share of a checkpoint's files."""
     try:
-        files = sorted(folder.read_json(MANIFEST)["files"].items())
-    except (ValueError, KeyError, OSError) as error:
+        manifest = folder.read_json(MANIFEST)
+        if manifest[SEAL] != _digest(manifest):
+            return [f"{MANIFEST} has been altered"]
+        files = sorted(manifest["files"].items())
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         return [f"{MANIFEST} cannot be read: {error}"]
     sizes = {entry.name: entry.size for entry in folder.files()}
     found = [f"{name} is missing or cut short" for name, file in files if sizes.get(name) != file["size"]]
     mine = [] if found else files[ranks.rank :: ranks.world_size]
     return found + [f"{name} has other bytes" for name, file in mine if folder.digest(name) != file["sha256"]]
+
+
+def sealed(manifest: Manifest) -> Manifest:
+    """With its own digest, so that an altered one is known."""
+    return manifest | {SEAL: _digest(manifest)}
+
+
+def _digest(manifest: Manifest) -> str:
+    content = {name: value for name, value in manifest.items() if name != SEAL}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def key_of(kind: str, fragment: Fragment) -> str:

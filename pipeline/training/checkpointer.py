@@ -29,6 +29,7 @@ from pipeline.training.checkpoint import (
     folder_name,
     key_of,
     retire,
+    sealed,
 )
 from pipeline.training.engine import Engine
 from pipeline.training.fragments import Fragment, named_parameters, whole_shape
@@ -189,7 +190,7 @@ class Checkpointer:
         files = {part["name"]: {"size": part["size"], "sha256": part["sha256"]} for part in parts}
         files[METRICS_FILE] = {"size": len(metrics), "sha256": hashlib.sha256(metrics).hexdigest()}
         pieces = {part["name"]: part["fragments"] for part in parts}
-        folder.write_json(MANIFEST, manifest | {"files": files, "fragments": pieces})
+        folder.write_json(MANIFEST, sealed(manifest | {"files": files, "fragments": pieces}))
         if self._is_outage_told:
             self._is_outage_told = False
             self.recorder.say(f"the checkpoint of step {writing.step} is written: the store takes them again")

@@ -10,6 +10,8 @@ import subprocess
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.dag.folder import Folder
 from pipeline.errors import StageFailedError
@@ -139,6 +141,32 @@ def test_a_run_that_stops_early_leaves_its_last_checkpoint_whole(here, make_job)
     scratch, _ = here.folders("run")
     assert len(steps_saved(scratch)) >= 1
     assert are_whole(scratch)
+
+
+def test_whatever_is_cut_or_altered_training_goes_on_from_the_one_before(here, make_job):
+    """Any byte of any file of the newest checkpoint."""
+    here.run(make_job(), "run", checkpoint_every_steps=5)
+    scratch, _ = here.folders("run")
+    good, _ = newest_whole(scratch, ALONE)
+    names = [*sorted(good["files"]), MANIFEST]
+
+    @given(st.sampled_from(names), st.floats(0, 1, exclude_max=True), st.integers(0, 255))
+    def check(name: str, place: float, byte: int) -> None:
+        """The byte becomes `byte`; where it is that already, the file ends before it."""
+        path = here.root / "run/scratch/step-00000012" / name
+        content = path.read_bytes()
+        index = int(place * len(content))
+        rest = content[index + 1 :] if content[index] != byte else b""
+        path.write_bytes(content[:index] + (bytes([byte]) + rest if rest else b""))
+        found, notes = newest_whole(scratch, ALONE)
+        path.write_bytes(content)
+        if found["step"] == 12:
+            assert (name, found) == (MANIFEST, good), "other white space"
+        else:
+            assert found["step"] == 10
+            assert "checkpoint of step 12 is damaged" in notes[0]
+
+    check()
 
 
 @pytest.mark.slow
