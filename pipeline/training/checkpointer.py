@@ -4,7 +4,8 @@ Each rank writes its file, then a receipt (size, digest, what is in it). The fir
 very run, then writes the manifest. One checkpoint is in flight at most. When the next is due before the last is
 written, training waits for it as long as its writing goes well (and says so): checkpoints come as often as was asked.
 Where its writing fails, it is tried again while training goes on, and given up when the next is due, which takes its
-place. The run stops when `MAX_FAILED` in a row were given up, or when the final one has failed for `PATIENCE_SECONDS`.
+place. The run stops when `MAX_FAILED` or more in a row were given up for `PATIENCE_SECONDS`, or when the final one has
+failed for so long.
 
 Ephemeral checkpoints are for going on: the newest two whole ones stay. Permanent ones, every `keep_every_steps`, stay
 beside them until the artifact is committed, to go back to by hand; with the artifact all of them have done their work.
@@ -42,9 +43,9 @@ from pipeline.training.writing import Writing, in_a_line
 KEEP = 2
 """Whole checkpoints that stay: the newest, and one before it in case the newest is damaged."""
 MAX_FAILED = 3
-"""Checkpoints in a row that may fail to be written; with this one the run stops."""
+"""Checkpoints in a row whose failure stops the run."""
 PATIENCE_SECONDS = 60.0
-"""How long the final checkpoint may fail before the run does."""
+"""How long they, or the final one, fail before the run does: however short the steps, a moment's outage stops none."""
 GRACE_SECONDS = 10.0
 """How long a run that ends early lets its last checkpoint be written."""
 WAIT_TOLD_SECONDS = 1.0
@@ -86,6 +87,8 @@ class Checkpointer:
     "Steps of the newest checkpoints that are known to be whole, rising."
     _num_failed: int = field(default=0, init=False)
     "Checkpoints in a row that were given up."
+    _failing_since: float = field(default=0.0, init=False)
+    "When the first of them was, by the first rank's clock."
     _is_outage_told: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -137,20 +140,25 @@ class Checkpointer:
         if faults:
             writing.give_up()
         writing.end()
-        if self.ranks.gather(writing.is_done)[0]:
+        is_whole, now = self.ranks.gather((writing.is_done, time.monotonic()))[
+            0
+        ]  # the first rank decides for all
+        if is_whole:
             self._num_failed = 0
             self._whole = [*self._whole, writing.step][-KEEP:]
             self._tell_wait(writing.step, waited)
         else:
-            self._give_up(writing.step, faults[0])
+            self._give_up(writing.step, faults[0], now)
 
-    def _give_up(self, step: int, fault: str) -> None:
+    def _give_up(self, step: int, fault: str, now: float) -> None:
+        if not self._num_failed:
+            self._failing_since = now
+            self.recorder.say(f"the checkpoint of step {step} is given up for a newer one: {fault}")
         self._num_failed += 1
         if step == self.rhythm.last_step:
             raise self._unwritable(f"the final checkpoint could not be written: {fault}")
-        if self._num_failed >= MAX_FAILED:
+        if self._num_failed >= MAX_FAILED and now - self._failing_since >= PATIENCE_SECONDS:
             raise self._unwritable(f"{self._num_failed} checkpoints in a row could not be written: {fault}")
-        self.recorder.say(f"the checkpoint of step {step} is given up for a newer one: {fault}")
 
     def _unwritable(self, what: str) -> StageFailedError:
         after = f"goes on from step {self._whole[-1]}" if self._whole else "begins again"
@@ -191,9 +199,7 @@ class Checkpointer:
         files[METRICS_FILE] = {"size": len(metrics), "sha256": hashlib.sha256(metrics).hexdigest()}
         pieces = {part["name"]: part["fragments"] for part in parts}
         folder.write_json(MANIFEST, sealed(manifest | {"files": files, "fragments": pieces}))
-        if self._is_outage_told:
-            self._is_outage_told = False
-            self.recorder.say(f"the checkpoint of step {writing.step} is written: the store takes them again")
+        self._tell_recovery(writing.step)
         try:
             retire(self.scratch, keep=[*whole, writing.step][-KEEP:], least=KEEP)
         except OSError as error:  # the next checkpoint tries again
@@ -220,6 +226,14 @@ class Checkpointer:
             self.recorder.say(
                 f"the checkpoint of step {step} cannot be written to {self.scratch.url}: {why}; it is tried again "
                 "while training goes on"
+            )
+
+    def _tell_recovery(self, step: int) -> None:
+        """In the first rank's thread."""
+        if self._is_outage_told or self._num_failed:
+            self._is_outage_told = False
+            self.recorder.say(
+                f"the checkpoint of step {step} is written; {self._num_failed} before it given up"
             )
 
     def _tell_wait(self, step: int, seconds: float) -> None:

@@ -1,10 +1,8 @@
 """Checkpoints while training goes on: full disks, kept ones, a part that never comes, kills at any moment."""
 
 import contextlib
-import json
 import random
 import resource
-import shutil
 import signal
 import subprocess
 import time
@@ -45,7 +43,7 @@ def largest_file(num_bytes: int):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(checkpointer, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(checkpointer, "PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(writing, "FIRST_PAUSE_SECONDS", 0.01)
 
 
@@ -85,15 +83,15 @@ def test_a_full_disk_is_told_once_and_does_not_stop_training(here, make_job, sma
     assert "step 4 " in outages[0]
     assert "No space left on device" in outages[0]
     assert "the checkpoint of step 4 is given up" in here.notes()
-    assert "is written: the store takes them again" in here.notes()
+    assert "is written; 1 before it given up" in here.notes()
     assert here.weights("run") == here.weights("roomy")
 
 
 def test_a_store_that_refuses_again_and_again_stops_the_run_in_words(here, make_job, impatient):
     with largest_file(50_000), pytest.raises(StageFailedError) as raised:
-        here.run(make_job(), "run", checkpoint_every_steps=2)
+        here.run(make_job(num_steps=2000), "run", checkpoint_every_steps=2)
     error = raised.value
-    assert "3 checkpoints in a row could not be written: File too large" in error.what
+    assert "checkpoints in a row could not be written: File too large" in error.what
     assert str(here.root / "run/scratch") in error.where
     assert error.allowed
     assert "begins again" in error.do
@@ -202,14 +200,18 @@ def test_without_a_part_there_is_no_manifest_and_training_goes_on(runs, make_job
     """The second rank's files cannot be written for a time, those of the first can."""
     order = runs.order(make_job(num_steps=600), "one-part", checkpoint_every_steps=200, zero_stage=1)
     ranks = runs.start([order], world_size=2)
-    wait_for(lambda: steps_begun(order["scratch"]))  # never before the ranks are ready
+    wait_for(lambda: steps_begun(order["scratch"]))
     resource.prlimit(ranks[1].pid, resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+    folder = runs.root / "one-part/scratch/step-00000400"
+    wait_for((folder / "rank-00000-of-00002.json").exists)
+    time.sleep(0.3)
+    assert not (folder / "rank-00001-of-00002.json").exists()
+    assert not (folder / MANIFEST).exists()
+    resource.prlimit(ranks[1].pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     said = [rank.communicate(timeout=300)[0] for rank in ranks]
-    assert "the final checkpoint could not be written: File too large (rank 1)" in said[0]
-    assert steps_saved(order["scratch"]) in ([], [200])
-    shutil.rmtree(runs.root / "one-part/scratch/step-00000600", ignore_errors=True)
-    runs.run([order], world_size=2)
-    assert json.loads((runs.root / "one-part/output/logs/metrics.jsonl").read_text().splitlines()[-1])
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert steps_saved(order["scratch"])[-1] == 600
+    assert are_whole(order["scratch"])
 
 
 def wait_for(condition) -> None:

@@ -130,5 +130,5 @@ def test_a_bucket_that_answers_503_is_told_and_training_goes_on(here, make_job, 
     notes = here.notes()
     assert notes.count("the checkpoint of step 4 cannot be written to s3://store/scratch") == 1
     assert "503" in notes or "SERVICE_UNAVAILABLE" in notes
-    assert "the checkpoint of step 8 is written: the store takes them again" in notes
+    assert "the checkpoint of step 8 is written; 1 before it given up" in notes
     assert output.read_bytes("model.safetensors") == here.weights("local")
