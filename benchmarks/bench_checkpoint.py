@@ -89,8 +89,12 @@ def measured(folder: str, tokens: int, repeats: int) -> tuple[list[float], list[
             super().save(step)
             stalls.append(time.perf_counter() - begun_at)
 
+    checkpointers = {
+        every: Timed(engine, order.scratch, ranks, recorder, Rhythm(every, NEVER))
+        for every in (EVERY_STEPS, NEVER)
+    }
+
     def block(first: int, every_steps: int) -> float:
-        checkpointer = Timed(engine, order.scratch, ranks, recorder, Rhythm(every_steps, NEVER))
         begun_at = time.perf_counter()
         train(
             engine,
@@ -100,10 +104,10 @@ def measured(folder: str, tokens: int, repeats: int) -> tuple[list[float], list[
             ranks=ranks,
             recorder=recorder,
             evaluator=Evaluator(engine, None, ranks, recorder, 0, NEVER),
-            checkpointer=checkpointer,
+            checkpointer=checkpointers[every_steps],
         )
         seconds = time.perf_counter() - begun_at
-        checkpointer.close()
+        checkpointers[every_steps].close()
         return seconds
 
     costs, without = [], []
