@@ -1,8 +1,9 @@
-"""What checkpoints cost: blocks of 50 steps with one in the middle, against blocks without, in turn, in one process.
+"""What checkpoints cost: blocks of steps with one in the middle, against blocks without, in turn, in one process.
 
-Model: 32M parameters, bf16, one rank on every core of the machine: the thread that writes takes its share of them.
-Beside it the time for which training stands still at a checkpoint, and how long a new worker takes from its start,
-imports aside, until it has made the step after the checkpoint.
+Model: 32M parameters, bf16, one rank on every core of the machine: the thread that writes takes its share of them. What
+a block takes longer for its checkpoint is held against the time of 50 steps. Beside it the time for which training
+stands still, and how long a new worker takes from its start, imports aside, until it has made the step after the
+checkpoint.
 
 Limits: 1% of the time, 15 s until the next step.
 """
@@ -39,12 +40,14 @@ MODEL = LlamaConfig(
 )
 HASH = "f" * 16
 EVERY_STEPS = 50
+BLOCK_STEPS = 8
+"""Enough for a checkpoint in the middle to be written before the end."""
 NEVER = 1 << 40
 
 
 def main() -> int:
     parser = arguments(__doc__ or "")
-    parser.add_argument("--tokens", type=int, default=1024, help="of a step (default 1024)")
+    parser.add_argument("--tokens", type=int, default=4096, help="of a step (default 4096)")
     parser.add_argument("--resume-in", metavar="FOLDER", help="for the benchmark itself")
     options = parser.parse_args()
     if options.resume_in:
@@ -59,7 +62,7 @@ def main() -> int:
     ]
     facts = {
         "tokens a step": options.tokens,
-        "seconds of 50 steps": round(seconds, 1),
+        "seconds of a step": round(seconds, 2),
         "percent of each pair": [round(100 * each, 2) for each in costs],
         "training stands still, ms": [round(1000 * each) for each in stalls],
     }
@@ -68,8 +71,8 @@ def main() -> int:
 
 
 def measured(folder: str, tokens: int, repeats: int) -> tuple[list[float], list[float], float]:
-    """Of each pair of blocks the fraction that the checkpoint adds; the stalls; seconds of a block without."""
-    order = _order(folder, tokens, num_steps=2 * EVERY_STEPS * (repeats + 1))
+    """Of each pair of blocks the fraction that the checkpoint adds; the stalls; seconds of a step."""
+    order = _order(folder, tokens, num_steps=2 * BLOCK_STEPS * (repeats + 1))
     _alone()
     from pipeline.training.checkpointer import Checkpointer, Rhythm
     from pipeline.training.corpus import open_corpus
@@ -91,7 +94,7 @@ def measured(folder: str, tokens: int, repeats: int) -> tuple[list[float], list[
 
     checkpointers = {
         every: Timed(engine, order.scratch, ranks, recorder, Rhythm(every, NEVER))
-        for every in (EVERY_STEPS, NEVER)
+        for every in (BLOCK_STEPS, NEVER)
     }
 
     def block(first: int, every_steps: int) -> float:
@@ -99,7 +102,7 @@ def measured(folder: str, tokens: int, repeats: int) -> tuple[list[float], list[
         train(
             engine,
             corpus.learned.batches,
-            steps=range(first, first + EVERY_STEPS),
+            steps=range(first, first + BLOCK_STEPS),
             learning_rate_at=lambda _step: 1e-4,
             ranks=ranks,
             recorder=recorder,
@@ -110,22 +113,22 @@ def measured(folder: str, tokens: int, repeats: int) -> tuple[list[float], list[
         checkpointers[every_steps].close()
         return seconds
 
-    costs, without = [], []
+    costs, steps = [], []
     for turn in range(repeats + 1):
-        first = (
-            EVERY_STEPS // 2 + 2 * EVERY_STEPS * turn
-        )  # so that a multiple of 50 is in the middle of each block
-        halves = [(first, EVERY_STEPS), (first + EVERY_STEPS, NEVER)]
+        # Half a block off, so that the step at which a checkpoint is due lies in a block's middle.
+        first = BLOCK_STEPS // 2 + 2 * BLOCK_STEPS * turn
+        halves = [(first, BLOCK_STEPS), (first + BLOCK_STEPS, NEVER)]
         seconds = {every: block(begin, every) for begin, every in (halves, _exchanged(halves))[turn % 2]}
-        costs.append(seconds[EVERY_STEPS] / seconds[NEVER] - 1)
-        without.append(seconds[NEVER])
+        each_step = seconds[NEVER] / BLOCK_STEPS
+        costs.append((seconds[BLOCK_STEPS] - seconds[NEVER]) / (EVERY_STEPS * each_step))
+        steps.append(each_step)
         sys.stderr.write(f"  pair {turn}: {costs[-1]:+.2%}, stall {1000 * stalls[-1]:.0f} ms\n")
-    return costs[1:], stalls[1:], statistics.median(without[1:])
+    return costs[1:], stalls[1:], statistics.median(steps[1:])
 
 
 def _exchanged(halves: list[tuple[int, int]]) -> list[tuple[int, int]]:
     (first, _), (second, _) = halves
-    return [(first, NEVER), (second, EVERY_STEPS)]
+    return [(first, NEVER), (second, BLOCK_STEPS)]
 
 
 def _resumed(folder: str, tokens: int) -> float:

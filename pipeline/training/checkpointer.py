@@ -140,9 +140,8 @@ class Checkpointer:
         if faults:
             writing.give_up()
         writing.end()
-        is_whole, now = self.ranks.gather((writing.is_done, time.monotonic()))[
-            0
-        ]  # the first rank decides for all
+        outcomes = self.ranks.gather((writing.is_done, time.monotonic()))
+        is_whole, now = outcomes[0]  # the first rank's holds for all
         if is_whole:
             self._num_failed = 0
             self._whole = [*self._whole, writing.step][-KEEP:]

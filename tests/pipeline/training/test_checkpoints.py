@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -96,6 +97,23 @@ def test_a_store_that_refuses_again_and_again_stops_the_run_in_words(here, make_
     assert error.allowed
     assert "begins again" in error.do
     assert here.notes().count("cannot be written to") == 1
+
+
+def test_a_moments_outage_stops_no_run_however_short_its_steps(here, make_job):
+    """The store takes nothing before the last step, and every step before it has a checkpoint."""
+    send, outage = here.channel.send, contextlib.ExitStack()
+
+    def mend(event: dict) -> None:
+        send(event)
+        if event["kind"] == "metrics" and event["step"] == 8:
+            outage.close()
+
+    here.channel.send = mend
+    with outage:
+        outage.enter_context(largest_file(50_000))
+        here.run(make_job(num_steps=8), "run", checkpoint_every_steps=1)
+    assert re.search(r"the checkpoint of step [78] is written; [67] before it given up", here.notes())
+    assert here.notes().count("is given up for a newer one") == 1
 
 
 def test_a_final_checkpoint_that_cannot_be_written_stops_the_run(here, make_job, impatient):
