@@ -26,7 +26,9 @@ class Resources:
     activation_checkpointing: bool | None = None
     "Recompute activations in the backward pass instead of keeping them. None: where they do not fit."
     checkpoint_every_steps: int | None = None
-    "Steps between checkpoints; >= 1. None: every 50."
+    "Steps between checkpoints, of which the newest two stay; >= 1. None: every 50."
+    keep_checkpoints_every_steps: int | None = None
+    "Steps between checkpoints that stay until the artifact is committed; >= 1. None: no such ones."
     log_every_steps: int | None = None
     "Steps between two records of the training metrics; >= 1. None: every step."
     max_failures: int | None = None

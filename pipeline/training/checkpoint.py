@@ -1,14 +1,17 @@
 """Checkpoints: resumable training state in a folder of the store, whole or not there at all.
 
 `step-00000050/` holds one safetensors file per rank with that rank's fragments, the metrics up to the step, and
-`manifest.json`: size and SHA-256 of every file, and where each piece of each parameter is. The manifest is written last
-and atomically; its presence is wholeness. There is no "latest" to break: the newest is the highest step that is whole.
-Pieces are found by parameter name, so any number of ranks and any ZeRO stage can read what any other wrote.
+`manifest.json`: size and SHA-256 of every file and of itself, and where each piece of each parameter is. The manifest
+is written last and atomically (`pipeline.training.checkpointer`); its presence is wholeness. There is no "latest" to
+break: the newest is the highest step that is whole. Pieces are found by parameter name, so any number of ranks and any
+ZeRO stage can read what any other wrote.
 """
 
+import hashlib
+import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,68 +25,19 @@ from pipeline.training.fragments import (
     WEIGHT,
     Fragment,
     fragments_of,
-    named_parameters,
     renew,
     set_updates,
-    shares_of,
-    whole_shape,
 )
 from pipeline.training.ranks import Ranks
-from pipeline.training.recorder import METRICS_FILE, Recorder
-from pipeline.training.tensorfile import write_tensors
 
 MANIFEST = "manifest.json"
-KEEP = 2
-"""Whole checkpoints that stay: the newest, and one before it in case the newest is damaged."""
+SEAL = "sha256"
+"""In the manifest: of all the rest of it, as JSON."""
+PREFIX = "step-"
+EPHEMERAL, PERMANENT = "ephemeral", "permanent"
+"""Kinds: what is there to go on from, and what stays until the artifact is there."""
 
 Manifest = dict[str, Any]
-
-
-@dataclass
-class Checkpointer:
-    """Saves when due: every so many steps, and at the end."""
-
-    engine: Engine
-    scratch: Folder
-    ranks: Ranks
-    recorder: Recorder
-    every_steps: int
-    last_step: int
-
-    def offer(self, step: int) -> None:
-        """Called after `step` updates."""
-        if step == self.last_step or step % self.every_steps == 0:
-            self.save(step)
-
-    def save(self, step: int) -> None:
-        """Write the state after `step` updates; called by all ranks together."""
-        folder = self.scratch.child(folder_name(step))
-        if self.ranks.is_first:
-            folder.delete(MANIFEST)  # a damaged checkpoint of this step, from before a resume
-        self.ranks.wait()
-        fragments = shares_of(self.engine)
-        name = f"rank-{self.ranks.rank:05d}-of-{self.ranks.world_size:05d}.safetensors"
-        tensors = {_key(kind, each): part for each in fragments for kind, part in each.tensors.items()}
-        written = write_tensors(folder, name, tensors)
-        mine = {"name": name, **written, "fragments": [[f.name, f.start, f.numel] for f in fragments]}
-        parts = self.ranks.gather(mine)
-        if self.ranks.is_first:
-            self._finish(folder, step, parts)
-        self.ranks.wait()
-
-    def _finish(self, folder: Folder, step: int, parts: list[dict[str, Any]]) -> None:
-        metrics = self.recorder.as_bytes()
-        folder.write_bytes(METRICS_FILE, metrics)
-        shapes = {name: list(whole_shape(parameter)) for name, parameter in named_parameters(self.engine)}
-        files = {part["name"]: {"size": part["size"], "sha256": part["sha256"]} for part in parts}
-        files[METRICS_FILE] = {"size": len(metrics), "sha256": folder.digest(METRICS_FILE)}
-        pieces = {part["name"]: part["fragments"] for part in parts}
-        manifest = {"step": step, "shapes": shapes, "files": files, "fragments": pieces}
-        if self.engine.loss_scale:
-            manifest["loss_scale"] = self.engine.loss_scale.state()
-        folder.write_json(MANIFEST, manifest)
-        for old in steps_saved(self.scratch)[:-KEEP]:
-            discard(self.scratch, old)
 
 
 def newest_whole(scratch: Folder, ranks: Ranks) -> tuple[Manifest | None, list[str]]:
@@ -165,13 +119,37 @@ class Reader:
 
 
 def folder_name(step: int) -> str:
-    return f"step-{step:08d}"
+    return f"{PREFIX}{step:08d}"
+
+
+def steps_begun(scratch: Folder) -> list[int]:
+    """Steps whose checkpoint has a folder, rising."""
+    return sorted(int(name[len(PREFIX) :]) for name in scratch.folders() if name.startswith(PREFIX))
 
 
 def steps_saved(scratch: Folder) -> list[int]:
     """Steps whose checkpoint has a manifest, rising."""
-    names = [name for name in scratch.folders() if name.startswith("step-")]
-    return sorted(int(name[5:]) for name in names if scratch.exists(f"{name}/{MANIFEST}"))
+    return [step for step in steps_begun(scratch) if scratch.exists(f"{folder_name(step)}/{MANIFEST}")]
+
+
+def retire(scratch: Folder, *, keep: Collection[int], least: int) -> None:
+    """Remove what is older than the newest of `keep`, once there are `least` of them; permanent ones stay.
+
+    Torn and damaged ones go too: only what is known to be whole takes up a place.
+    """
+    if len(keep) < least:
+        return
+    for step in steps_begun(scratch):
+        if step < max(keep) and step not in keep and not _is_permanent(scratch, step):
+            discard(scratch, step)
+
+
+def _is_permanent(scratch: Folder, step: int) -> bool:
+    try:
+        kind = scratch.read_json(f"{folder_name(step)}/{MANIFEST}").get("kind")
+    except (FileNotFoundError, ValueError, AttributeError):
+        return False
+    return bool(kind == PERMANENT)
 
 
 def discard(scratch: Folder, step: int) -> None:
@@ -183,8 +161,11 @@ def discard(scratch: Folder, step: int) -> None:
 def _faults(folder: Folder, ranks: Ranks) -> list[str]:
     """What is wrong with this rank's share of a checkpoint's files."""
     try:
-        files = sorted(folder.read_json(MANIFEST)["files"].items())
-    except (ValueError, KeyError, OSError) as error:
+        manifest = folder.read_json(MANIFEST)
+        if manifest[SEAL] != _digest(manifest):
+            return [f"{MANIFEST} has been altered"]
+        files = sorted(manifest["files"].items())
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         return [f"{MANIFEST} cannot be read: {error}"]
     sizes = {entry.name: entry.size for entry in folder.files()}
     found = [f"{name} is missing or cut short" for name, file in files if sizes.get(name) != file["size"]]
@@ -192,5 +173,16 @@ def _faults(folder: Folder, ranks: Ranks) -> list[str]:
     return found + [f"{name} has other bytes" for name, file in mine if folder.digest(name) != file["sha256"]]
 
 
-def _key(kind: str, fragment: Fragment) -> str:
+def sealed(manifest: Manifest) -> Manifest:
+    """With its own digest, so that an altered one is known."""
+    return manifest | {SEAL: _digest(manifest)}
+
+
+def _digest(manifest: Manifest) -> str:
+    content = {name: value for name, value in manifest.items() if name != SEAL}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def key_of(kind: str, fragment: Fragment) -> str:
+    """A tensor's name in its file."""
     return f"{kind}/{fragment.name}@{fragment.start}"

@@ -8,7 +8,7 @@ import torch
 
 from data.batches import TrainingBatches
 from pipeline.errors import StageFailedError
-from pipeline.training.checkpoint import Checkpointer
+from pipeline.training.checkpointer import Checkpointer
 from pipeline.training.engine import Engine
 from pipeline.training.evaluator import Evaluator
 from pipeline.training.ranks import Ranks

@@ -57,6 +57,9 @@ class Recorder:
     _sent_at: float = field(default=0.0, init=False)
     _words: str = field(default="", init=False)
     "How it goes, as of the newest training step."
+    _encoded: bytearray = field(default_factory=bytearray, init=False)
+    _num_encoded: int = field(default=0, init=False)
+    "Of the lines: each is encoded once, though every checkpoint has all of them."
 
     def offer(self, record: StepRecord) -> None:
         """Called after each training step."""
@@ -104,12 +107,16 @@ class Recorder:
 
     def as_bytes(self) -> bytes:
         """JSON lines."""
-        return "".join(json.dumps(line, sort_keys=True) + "\n" for line in self.lines).encode()
+        new = self.lines[self._num_encoded :]
+        self._encoded += "".join(json.dumps(line, sort_keys=True) + "\n" for line in new).encode()
+        self._num_encoded += len(new)
+        return bytes(self._encoded)
 
     def restore(self, content: bytes) -> None:
         """Go on from the lines of a checkpoint; they were sent when they were new."""
         if self.ranks.is_first:
             self.lines = [json.loads(line) for line in content.splitlines()]
+            self._encoded, self._num_encoded = bytearray(content), len(self.lines)
 
     @property
     def _num_steps(self) -> int:

@@ -1,5 +1,6 @@
 """What each rank does: build, then run. Called by Ray Train in a process group that is already there."""
 
+import contextlib
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,8 @@ from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Channel
 from pipeline.training.artifact import write_artifact
-from pipeline.training.checkpoint import Checkpointer, Manifest, folder_name, newest_whole, restore
+from pipeline.training.checkpoint import Manifest, folder_name, newest_whole, restore
+from pipeline.training.checkpointer import Checkpointer, Rhythm
 from pipeline.training.config import split_batch
 from pipeline.training.corpus import open_corpus
 from pipeline.training.engine import Engine
@@ -54,19 +56,21 @@ def work(order: Order) -> TrainingResult:
     first_step = resume(order, engine, recorder, ranks)
     last = corpus.learned.length.num_steps
     evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, training.eval_every_steps, last)
-    every = order.resources.checkpoint_every_steps or CHECKPOINT_EVERY_STEPS
-    checkpointer = Checkpointer(engine, order.scratch, ranks, recorder, every, last)
-    recorder.say(f"ready {time.time() - order.ordered_at:.1f} s after the start, at step {first_step}")
-    train(
-        engine,
-        corpus.learned.batches,
-        steps=range(first_step, last),
-        learning_rate_at=partial(learning_rate_at, config=training, length=corpus.learned.length),
-        ranks=ranks,
-        recorder=recorder,
-        evaluator=evaluator,
-        checkpointer=checkpointer,
+    checkpointer = Checkpointer(
+        engine, order.scratch, ranks, recorder, _rhythm(order.resources, last), first_step
     )
+    recorder.say(f"ready {time.time() - order.ordered_at:.1f} s after the start, at step {first_step}")
+    with contextlib.closing(checkpointer):
+        train(
+            engine,
+            corpus.learned.batches,
+            steps=range(first_step, last),
+            learning_rate_at=partial(learning_rate_at, config=training, length=corpus.learned.length),
+            ranks=ranks,
+            recorder=recorder,
+            evaluator=evaluator,
+            checkpointer=checkpointer,
+        )
     model = order.job.model.with_vocab_size(corpus.learned.vocab_size)
     if ranks.is_first:
         write_artifact(order.job, model, scratch=order.scratch, output=order.output, recorder=recorder)
@@ -77,6 +81,11 @@ def work(order: Order) -> TrainingResult:
         "parameters": num_parameters(model),
     }
     return TrainingResult(counters | corpus.learned.counters(), recorder.newest() | corpus.learned.metrics())
+
+
+def _rhythm(resources: Resources, last_step: int) -> Rhythm:
+    every = resources.checkpoint_every_steps or CHECKPOINT_EVERY_STEPS
+    return Rhythm(every, last_step, resources.keep_checkpoints_every_steps)
 
 
 def _tell(channel: Channel, ranks: Ranks, text: str) -> None:

@@ -172,13 +172,19 @@ class Runs:
 
     def run(self, orders: list[dict], *, world_size: int) -> None:
         """Work the orders off on that many gloo ranks."""
+        ranks = self.start(orders, world_size=world_size)
+        said = [rank.communicate(timeout=400)[0] for rank in ranks]
+        assert all(rank.returncode == 0 for rank in ranks), "\n".join(text[-3000:] for text in said)
+
+    def start(self, orders: list[dict], *, world_size: int) -> list[subprocess.Popen]:
+        """The processes of the ranks."""
         number = next(self.numbers)
         self.root.mkdir(exist_ok=True)
         path = self.root / f"orders-{number}.pickle"
         path.write_bytes(pickle.dumps(orders))
         script = str(Path(__file__).with_name("one_rank.py"))
         store = str(self.root / f"store-{number}")
-        ranks = [
+        return [
             subprocess.Popen(
                 [sys.executable, script, str(path), str(rank), str(world_size), store],
                 stdout=subprocess.PIPE,
@@ -187,8 +193,6 @@ class Runs:
             )
             for rank in range(world_size)
         ]
-        said = [rank.communicate(timeout=400)[0] for rank in ranks]
-        assert all(rank.returncode == 0 for rank in ranks), "\n".join(text[-3000:] for text in said)
 
     def losses(self, name: str) -> list[float]:
         return losses_in(self.root / name)

@@ -1,0 +1,219 @@
+"""What checkpoints cost: blocks of steps with one in the middle, against blocks without, in turn, in one process.
+
+Model: 32M parameters, bf16, one rank on every core of the machine: the thread that writes takes its share of them. What
+a block takes longer for its checkpoint is held against the time of 50 steps. Beside it the time for which training
+stands still, and how long a new worker takes from its start, imports aside, until it has made the step after the
+checkpoint.
+
+Limits: 1% of the time, 15 s until the next step.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import Limit, Result, arguments, publish
+
+from data.shards import TokenFormat, TokenRow, TokenWriter
+from model.config import LlamaConfig
+from pipeline.dag.folder import open_folder
+from pipeline.dag.resources import Resources
+from pipeline.training.config import Precision, TrainingConfig
+from pipeline.training.job import TrainingJob
+
+MODEL = LlamaConfig(
+    vocab_size=16384,
+    hidden_size=512,
+    intermediate_size=1408,
+    num_layers=8,
+    num_heads=8,
+    num_kv_heads=4,
+    max_seq_len=1024,
+    tie_embeddings=True,
+)
+HASH = "f" * 16
+EVERY_STEPS = 50
+BLOCK_STEPS = 8
+"""Enough for a checkpoint in the middle to be written before the end."""
+NEVER = 1 << 40
+
+
+def main() -> int:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--tokens", type=int, default=4096, help="of a step (default 4096)")
+    parser.add_argument("--resume-in", metavar="FOLDER", help="for the benchmark itself")
+    options = parser.parse_args()
+    if options.resume_in:
+        return resume(options.resume_in, options.tokens)
+    with tempfile.TemporaryDirectory() as folder:
+        _write_tokens(Path(folder) / "tokens")
+        costs, stalls, seconds = measured(folder, options.tokens, options.repeats)
+        resumed = _resumed(folder, options.tokens)
+    limits = [
+        Limit("percent of the time", 100 * statistics.median(costs), most=1.0),
+        Limit("seconds from a worker's start to the next step", resumed, most=15.0),
+    ]
+    facts = {
+        "tokens a step": options.tokens,
+        "seconds of a step": round(seconds, 2),
+        "percent of each pair": [round(100 * each, 2) for each in costs],
+        "training stands still, ms": [round(1000 * each) for each in stalls],
+    }
+    result = Result("a checkpoint every 50 steps", limits=limits, facts=facts)
+    return 0 if publish([result], json_file=options.json) else 1
+
+
+def measured(folder: str, tokens: int, repeats: int) -> tuple[list[float], list[float], float]:
+    """Of each pair of blocks the fraction that the checkpoint adds; the stalls; seconds of a step."""
+    order = _order(folder, tokens, num_steps=2 * BLOCK_STEPS * (repeats + 1))
+    _alone()
+    from pipeline.training.checkpointer import Checkpointer, Rhythm
+    from pipeline.training.corpus import open_corpus
+    from pipeline.training.evaluator import Evaluator
+    from pipeline.training.loop import train
+    from pipeline.training.ranks import current_ranks
+    from pipeline.training.worker import build_engine, build_recorder
+
+    ranks, corpus = current_ranks(), open_corpus(order.job, lambda _text: None)
+    engine = build_engine(order, corpus.learned.vocab_size, ranks)
+    recorder = build_recorder(order, engine, corpus.learned, ranks)
+    stalls: list[float] = []
+
+    class Timed(Checkpointer):
+        def save(self, step: int) -> None:
+            begun_at = time.perf_counter()
+            super().save(step)
+            stalls.append(time.perf_counter() - begun_at)
+
+    checkpointers = {
+        every: Timed(engine, order.scratch, ranks, recorder, Rhythm(every, NEVER))
+        for every in (BLOCK_STEPS, NEVER)
+    }
+
+    def block(first: int, every_steps: int) -> float:
+        begun_at = time.perf_counter()
+        train(
+            engine,
+            corpus.learned.batches,
+            steps=range(first, first + BLOCK_STEPS),
+            learning_rate_at=lambda _step: 1e-4,
+            ranks=ranks,
+            recorder=recorder,
+            evaluator=Evaluator(engine, None, ranks, recorder, 0, NEVER),
+            checkpointer=checkpointers[every_steps],
+        )
+        seconds = time.perf_counter() - begun_at
+        checkpointers[every_steps].close()
+        return seconds
+
+    costs, steps = [], []
+    for turn in range(repeats + 1):
+        # Half a block off, so that the step at which a checkpoint is due lies in a block's middle.
+        first = BLOCK_STEPS // 2 + 2 * BLOCK_STEPS * turn
+        halves = [(first, BLOCK_STEPS), (first + BLOCK_STEPS, NEVER)]
+        seconds = {every: block(begin, every) for begin, every in (halves, _exchanged(halves))[turn % 2]}
+        each_step = seconds[NEVER] / BLOCK_STEPS
+        costs.append((seconds[BLOCK_STEPS] - seconds[NEVER]) / (EVERY_STEPS * each_step))
+        steps.append(each_step)
+        sys.stderr.write(f"  pair {turn}: {costs[-1]:+.2%}, stall {1000 * stalls[-1]:.0f} ms\n")
+    return costs[1:], stalls[1:], statistics.median(steps[1:])
+
+
+def _exchanged(halves: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    (first, _), (second, _) = halves
+    return [(first, NEVER), (second, BLOCK_STEPS)]
+
+
+def _resumed(folder: str, tokens: int) -> float:
+    """Seconds, in a new process."""
+    command = [sys.executable, __file__, "--resume-in", folder, "--tokens", str(tokens)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def resume(folder: str, tokens: int) -> int:
+    """Print the seconds until the first step after the checkpoint is recorded, and leave."""
+    _alone()
+    from pipeline.training.runtime import import_deepspeed
+    from pipeline.training.worker import work
+
+    import_deepspeed()
+    work(_order(folder, tokens, num_steps=NEVER, channel=UntilAStep(time.perf_counter())))
+    return 1
+
+
+class Silent:
+    def send(self, event: dict[str, Any]) -> None:
+        del event
+
+
+class UntilAStep:
+    """Ends the process at the first step that is told."""
+
+    def __init__(self, begun_at: float) -> None:
+        self._begun_at, self._is_resumed = begun_at, False
+
+    def send(self, event: dict[str, Any]) -> None:
+        self._is_resumed |= "resumed from the checkpoint" in event.get("text", "")
+        if event["kind"] == "metrics":
+            assert self._is_resumed
+            print(time.perf_counter() - self._begun_at, flush=True)
+            os._exit(0)
+
+
+def _order(folder: str, tokens: int, *, num_steps: int, channel: Any = None) -> Any:
+    from pipeline.training.worker import Order
+
+    place = partial(_place, folder)
+    training = TrainingConfig(
+        num_steps=num_steps,
+        warmup_steps=1,
+        seq_len=512,
+        global_batch_tokens=tokens,
+        precision=Precision.bf16,
+    )
+    job = TrainingJob(
+        model=MODEL,
+        training=training,
+        train_tokens={"tokens": place("tokens")},
+        tokenizer=place("tokenizer"),
+        tokenizer_hash=HASH,
+    )
+    return Order(
+        job, Resources(num_gpus=0), channel or Silent(), place("scratch"), place("output"), time.time()
+    )
+
+
+def _place(folder: str, name: str) -> Any:
+    return open_folder(f"{folder}/{name}")
+
+
+def _alone() -> None:
+    """This process as the only rank."""
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    from pipeline.training.runtime import prepare_process
+
+    prepare_process(threads=len(os.sched_getaffinity(0)))
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+
+
+def _write_tokens(folder: Path) -> None:
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    token_format = TokenFormat(HASH, MODEL.vocab_size or 0, 0)
+    with TokenWriter(folder / "tokens-00000.arrow", token_format=token_format) as writer:
+        for row in range(200):
+            ids = np.append(draw.integers(1, MODEL.vocab_size, 2000), 0)
+            writer.write(TokenRow(str(row), "made", 8000, ids))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
