@@ -31,6 +31,7 @@ from pipeline.training.fragments import (
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import METRICS_FILE, Recorder
 from pipeline.training.tensorfile import write_tensors
+from pipeline.training.timing import Part
 
 MANIFEST = "manifest.json"
 KEEP = 2
@@ -53,7 +54,8 @@ class Checkpointer:
     def offer(self, step: int) -> None:
         """Called after `step` updates."""
         if step == self.last_step or step % self.every_steps == 0:
-            self.save(step)
+            with self.engine.timing.part(Part.checkpoint):
+                self.save(step)
 
     def save(self, step: int) -> None:
         """Write the state after `step` updates; called by all ranks together."""

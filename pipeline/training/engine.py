@@ -18,6 +18,7 @@ from pipeline.training.loss_scale import LossScale, Scaling
 from pipeline.training.memory import REDUCE_BUCKET
 from pipeline.training.optimizer import add_to_average, build_optimizer, clip_gradients, set_learning_rate
 from pipeline.training.runtime import import_deepspeed
+from pipeline.training.timing import Part, time_exchanges, timing_on
 
 WEIGHTS_STAGE = 3
 
@@ -90,6 +91,9 @@ class Engine:
         unpartitioned = self.stage == 0 or (self.stage == 1 and config.precision is Precision.bf16)
         self.deepspeed.enable_backward_allreduce = split.world_size > 1 or not unpartitioned
         self.device = self.deepspeed.device
+        self.timing = timing_on(self.device)
+        if self.device.type == "cpu" and split.world_size > 1:
+            time_exchanges(deepspeed.comm.comm.cdb, self.timing)
 
     @property
     def objective(self) -> nn.Module:
@@ -110,19 +114,24 @@ class Engine:
         steps is left out.
         """
         self.deepspeed.set_gradient_accumulation_boundary(last)
-        loss_sum = self.deepspeed(**self._to_tensors(batch)).loss_sum
-        self.deepspeed.backward(loss_sum * (self.split.world_size / num_targets), scale_wrt_gas=False)
+        with self.timing.part(Part.data):
+            inputs = self._to_tensors(batch)
+        with self.timing.part(Part.forward):
+            loss_sum = self.deepspeed(**inputs).loss_sum
+        with self.timing.part(Part.backward):
+            self.deepspeed.backward(loss_sum * (self.split.world_size / num_targets), scale_wrt_gas=False)
         detached: torch.Tensor = loss_sum.detach()
         return detached
 
     def apply(self, learning_rate: float) -> StepOutcome:
         """Clip, and update the weights and their mean; not on any rank where the gradient is not finite."""
         set_learning_rate(self.optimizer, learning_rate)
-        outcome = self._step_partitioned() if self.stage > 0 else self._step_replicated()
-        if outcome.applied:
-            self.num_updates += 1
-            if self.config.ema_decay:
-                add_to_average(self.optimizer, decay=self.config.ema_decay, num_updates=self.num_updates)
+        with self.timing.part(Part.optimizer):
+            outcome = self._step_partitioned() if self.stage > 0 else self._step_replicated()
+            if outcome.applied:
+                self.num_updates += 1
+                if self.config.ema_decay:
+                    add_to_average(self.optimizer, decay=self.config.ema_decay, num_updates=self.num_updates)
         return outcome
 
     def _step_partitioned(self) -> StepOutcome:
@@ -149,7 +158,8 @@ class Engine:
         """The sum over all ranks, in fp64 on CPU and fp32 on accelerators; the same on each."""
         total = value.double() if self.device.type == "cpu" else value.float()
         if self.split.world_size > 1:
-            dist.all_reduce(total)
+            with self.timing.part(Part.exchange):
+                dist.all_reduce(total)
         return total
 
     def _to_tensors(self, batch: Batch) -> dict[str, torch.Tensor]:

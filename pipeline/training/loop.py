@@ -13,6 +13,7 @@ from pipeline.training.engine import Engine
 from pipeline.training.evaluator import Evaluator
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import Recorder, StepRecord
+from pipeline.training.timing import Part
 
 NAMED_AT_MOST = 8
 
@@ -34,7 +35,7 @@ def train(
         recorder.offer(record)
         evaluator.offer(record.step)
         checkpointer.offer(record.step)
-    recorder.flush()
+    recorder.close()
 
 
 def train_step(
@@ -49,13 +50,14 @@ def train_step(
     split, num_targets = engine.split, batches.num_targets(step)
     loss_sum = torch.zeros((), dtype=torch.float32, device=engine.device)
     for micro_step in range(split.gradient_accumulation_steps):
-        batch = batches.batch(
-            step,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-            micro_step=micro_step,
-            micro_batch_size=split.micro_batch_size,
-        )
+        with engine.timing.part(Part.data):
+            batch = batches.batch(
+                step,
+                rank=ranks.rank,
+                world_size=ranks.world_size,
+                micro_step=micro_step,
+                micro_batch_size=split.micro_batch_size,
+            )
         last = micro_step == split.gradient_accumulation_steps - 1
         loss_sum += engine.accumulate(batch, num_targets=num_targets, last=last)
     loss = float(engine.sum_over_ranks(loss_sum)) / num_targets

@@ -5,8 +5,9 @@ The lines travel inside each checkpoint, so that a resumed run has every step ex
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.dag.stage import Channel
 from pipeline.training.loss_scale import Scaling
@@ -43,6 +44,14 @@ class StepRecord:
         )
 
 
+class Gauge(Protocol):
+    """Measures while training goes on."""
+
+    def take(self, num_steps: int) -> dict[str, float]:
+        """The metrics of the last `num_steps`, all since the last call; 0: of what came after the last of them."""
+        ...
+
+
 @dataclass
 class Recorder:
     """Writes nothing on ranks other than the first."""
@@ -51,16 +60,20 @@ class Recorder:
     ranks: Ranks
     throughput: Throughput
     every_steps: int
+    gauges: Sequence[Gauge] = ()
     lines: list[dict[str, Any]] = field(default_factory=list)
     "Every record so far: step, tokens and metrics."
     _unsent: list[dict[str, Any]] = field(default_factory=list, init=False)
     _sent_at: float = field(default=0.0, init=False)
+    _num_steps_since: int = field(default=0, init=False)
+    "Steps since the newest record of them."
     _words: str = field(default="", init=False)
     "How it goes, as of the newest training step."
 
     def offer(self, record: StepRecord) -> None:
         """Called after each training step."""
         self.throughput.add(record.seconds)
+        self._num_steps_since += 1
         if record.scaling and record.scaling.is_skipped:
             self.say(
                 f"step {record.step}: gradients too large for fp16, the update is skipped; the loss scale is now "
@@ -68,11 +81,18 @@ class Recorder:
             )
         if record.step % self.every_steps and record.step != self._num_steps:
             return
-        metrics = record.metrics() | self.throughput.take()
+        metrics = record.metrics() | self.throughput.take() | self._gauged()
         self.add(record.step, metrics)
         if time.monotonic() - self._sent_at >= FLUSH_SECONDS or record.step == self._num_steps:
             self._words = self._describe(record, metrics["train/tokens_per_second"])
             self.flush()
+
+    def close(self) -> None:
+        """After the last step: record what has come since its record."""
+        left = self._gauged()
+        if left:
+            self.add(self._num_steps, left)
+        self.flush()
 
     def add(self, step: int, metrics: dict[str, float]) -> None:
         """Record metrics that belong to `step`."""
@@ -110,6 +130,10 @@ class Recorder:
         """Go on from the lines of a checkpoint; they were sent when they were new."""
         if self.ranks.is_first:
             self.lines = [json.loads(line) for line in content.splitlines()]
+
+    def _gauged(self) -> dict[str, float]:
+        num_steps, self._num_steps_since = self._num_steps_since, 0
+        return {name: value for gauge in self.gauges for name, value in gauge.take(num_steps).items()}
 
     @property
     def _num_steps(self) -> int:
