@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import nn
 
 from data.batches import Batch
+from model.objectives import LossSum
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError
 from pipeline.training import loss_scale
@@ -106,8 +107,8 @@ class Engine:
         found: torch.optim.Optimizer = self.deepspeed.basic_optimizer
         return found
 
-    def accumulate(self, batch: Batch, *, num_targets: int, last: bool) -> torch.Tensor:
-        """Forward and backward of one micro batch; the sum of its losses, detached.
+    def accumulate(self, batch: Batch, *, num_targets: int, last: bool) -> LossSum:
+        """Forward and backward of one micro batch; the sums of its losses, detached.
 
         The gradient that comes to be is that of the summed loss of the whole global batch over `num_targets`. DeepSpeed
         averages over ranks, so each rank's part is multiplied by their number, and its division by the accumulation
@@ -117,11 +118,12 @@ class Engine:
         with self.timing.part(Part.data):
             inputs = self._to_tensors(batch)
         with self.timing.part(Part.forward):
-            loss_sum = self.deepspeed(**inputs).loss_sum
+            found: LossSum = self.deepspeed(**inputs)
         with self.timing.part(Part.backward):
-            self.deepspeed.backward(loss_sum * (self.split.world_size / num_targets), scale_wrt_gas=False)
-        detached: torch.Tensor = loss_sum.detach()
-        return detached
+            self.deepspeed.backward(
+                found.loss_sum * (self.split.world_size / num_targets), scale_wrt_gas=False
+            )
+        return found._replace(loss_sum=found.loss_sum.detach())
 
     def apply(self, learning_rate: float) -> StepOutcome:
         """Clip, and update the weights and their mean; not on any rank where the gradient is not finite."""

@@ -13,10 +13,10 @@ RESET_PEAK = "5"
 
 
 class HighWater:
-    """On a GPU all that torch has allocated there; on a CPU what the process holds beyond what it held at the beginning.
+    """On a GPU all that torch has allocated there; on a CPU what the process holds beyond what it held before.
 
-    Made before the model is. Of CPU ranks it is the resident memory: what is mapped and read of the shards is in it,
-    what was asked for and never touched is not. Where the peak cannot be reset, one from before counts.
+    Made before the model is. Of CPU ranks it is the resident memory: what is read of the mapped shards is in it, what
+    was asked for and never touched is not. Where the peak cannot be reset, one from before counts.
     """
 
     def __init__(self, device: torch.device) -> None:

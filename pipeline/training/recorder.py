@@ -32,10 +32,13 @@ class StepRecord:
     seconds: float
     scaling: Scaling | None = None
     "Of fp16."
+    loss_by_source: dict[str, float] = field(default_factory=dict)
+    "Mean loss of the targets of each source that the batch is from, where there are several."
 
     def metrics(self) -> dict[str, float]:
         """By their names; a skipped step's gradient has no norm."""
         found = {"train/loss": self.loss, "train/learning_rate": self.learning_rate}
+        found |= {f"train/loss/{source}": loss for source, loss in self.loss_by_source.items()}
         if self.scaling:
             found["train/loss_scale"] = self.scaling.loss_scale
             found["train/skipped_steps"] = self.scaling.num_skipped
