@@ -40,7 +40,7 @@ class VocabularyHead(Linear):
     def __init__(self, hidden_size: int, vocab_size: int) -> None:
         super().__init__(hidden_size, vocab_size, bias=False)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor | HeadLoss:
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor | HeadLoss:  # type: ignore[override]
         """Logits [.., V] in x's dtype, or with labels [..] the -log p(label) of labels >= 0, and their sum."""
         if labels is None:
             return super().forward(x)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from data.batches import TrainingBatches
 from pipeline.errors import StageFailedError
@@ -21,7 +21,7 @@ def train(
     engine: Engine,
     batches: TrainingBatches,
     *,
-    steps: range,
+    steps: Iterable[int],
     learning_rate_at: Callable[[int], float],
     ranks: Ranks,
     recorder: Recorder,

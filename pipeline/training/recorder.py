@@ -55,6 +55,14 @@ class Gauge(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Looks at some steps, as they come."""
+
+    def offer(self, record: StepRecord) -> dict[str, float]:
+        """Called after each training step; the metrics there are of it, mostly none."""
+        ...
+
+
 @dataclass
 class Recorder:
     """Writes nothing on ranks other than the first."""
@@ -64,6 +72,7 @@ class Recorder:
     throughput: Throughput
     every_steps: int
     gauges: Sequence[Gauge] = ()
+    watchers: Sequence[Watcher] = ()
     lines: list[dict[str, Any]] = field(default_factory=list)
     "Every record so far: step, tokens and metrics."
     _unsent: list[dict[str, Any]] = field(default_factory=list, init=False)
@@ -77,6 +86,8 @@ class Recorder:
         """Called after each training step."""
         self.throughput.add(record.seconds)
         self._num_steps_since += 1
+        for watcher in self.watchers:
+            self.add(record.step, watcher.offer(record))
         if record.scaling and record.scaling.is_skipped:
             self.say(
                 f"step {record.step}: gradients too large for fp16, the update is skipped; the loss scale is now "
@@ -92,14 +103,12 @@ class Recorder:
 
     def close(self) -> None:
         """After the last step: record what has come since its record."""
-        left = self._gauged()
-        if left:
-            self.add(self._num_steps, left)
+        self.add(self._num_steps, self._gauged())
         self.flush()
 
     def add(self, step: int, metrics: dict[str, float]) -> None:
-        """Record metrics that belong to `step`."""
-        if self.ranks.is_first:
+        """Record metrics that belong to `step`, if there are any."""
+        if self.ranks.is_first and metrics:
             line = {"step": step, "tokens": step * self._tokens_per_step, "metrics": metrics}
             self.lines.append(line)
             self._unsent.append(line)

@@ -12,7 +12,7 @@ computing has to wait for is in `forward`, `backward` and `optimizer`.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import Enum
 from functools import wraps
 from typing import Any
@@ -53,13 +53,17 @@ class Timing:
         self._since = mark()
         self._open: deque[tuple[Part, Any, Any]] = deque()
         self._seconds: dict[Part, float] = {}
+        self.is_traced = False
+        "Whether a profiler is running, which is told the parts too."
 
     @contextmanager
     def part(self, part: Part) -> Iterator[None]:
         """Within, time is that of `part`; of one inside another, the inner, save in a checkpoint or an evaluation."""
         outer = self._switch(self._part if self._part in WHOLE else part)
+        traced = torch.profiler.record_function(part.value) if self.is_traced else nullcontext()
         try:
-            yield
+            with traced:
+                yield
         finally:
             self._switch(outer)
 

@@ -24,12 +24,14 @@ from pipeline.training.fragments import lay_out_matrices, set_weights
 from pipeline.training.high_water import HighWater
 from pipeline.training.job import TrainingJob, TrainingResult
 from pipeline.training.loop import train
+from pipeline.training.norms import DEFAULT_EVERY_STEPS, Norms
 from pipeline.training.ranks import Ranks, current_ranks
 from pipeline.training.recorder import METRICS_FILE, Gauge, Recorder
 from pipeline.training.runtime import device_of_rank
 from pipeline.training.schedule import learning_rate_at
 from pipeline.training.sources import Learned
 from pipeline.training.throughput import Throughput, measure_matmul_roof
+from pipeline.training.trace import Trace
 
 CHECKPOINT_EVERY_STEPS = 50
 
@@ -61,11 +63,14 @@ def work(order: Order) -> TrainingResult:
     every = order.resources.checkpoint_every_steps or CHECKPOINT_EVERY_STEPS
     checkpointer = Checkpointer(engine, order.scratch, ranks, recorder, every, last)
     recorder.say(f"ready {time.time() - order.ordered_at:.1f} s after the start, at step {first_step}")
+    norms_every = order.resources.norms_every_steps or max(DEFAULT_EVERY_STEPS, recorder.every_steps)
+    recorder.watchers = [Norms(engine, norms_every, next_step=first_step + 1, last_step=last)]
+    trace = Trace(order.resources.profile_steps, ranks, engine.timing, recorder, order.output)
     engine.timing.restart()
     train(
         engine,
         corpus.learned.batches,
-        steps=range(first_step, last),
+        steps=trace.through(range(first_step, last)),
         learning_rate_at=partial(learning_rate_at, config=training, length=corpus.learned.length),
         ranks=ranks,
         recorder=recorder,
