@@ -83,8 +83,9 @@ class Norms:
         self._depth += 1
         if self._depth > 1 or not self._is_due:
             return
+        if not self._has_looked:  # the first of the step's groups: DeepSpeed steps through them one by one
+            self._sums.zero_()
         self._has_looked = True
-        self._sums.zero_()
         updated = {id(each) for group in optimizer.param_groups for each in group["params"]}
         for piece in self._pieces:
             if piece.flat.grad is not None and id(piece.flat) in updated:

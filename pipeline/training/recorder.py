@@ -38,13 +38,12 @@ class StepRecord:
     def metrics(self) -> dict[str, float]:
         """By their names; a skipped step's gradient has no norm."""
         found = {"train/loss": self.loss, "train/learning_rate": self.learning_rate}
-        found |= {f"train/loss/{source}": loss for source, loss in self.loss_by_source.items()}
         if self.scaling:
             found["train/loss_scale"] = self.scaling.loss_scale
             found["train/skipped_steps"] = self.scaling.num_skipped
-        return (
-            found if self.scaling and self.scaling.is_skipped else found | {"train/grad_norm": self.grad_norm}
-        )
+        if not (self.scaling and self.scaling.is_skipped):
+            found["train/grad_norm"] = self.grad_norm
+        return found | {f"train/loss/{source}": loss for source, loss in self.loss_by_source.items()}
 
 
 class Gauge(Protocol):
