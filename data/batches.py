@@ -71,6 +71,7 @@ class TrainingBatches:
         seed: of the order.
         window: sequences of a source that are shuffled among each other; 0: all of them.
         mixture: which source gives which sequence; needed where there are several.
+        names: of the sources, where they are several.
     """
 
     def __init__(
@@ -81,10 +82,11 @@ class TrainingBatches:
         seed: int,
         window: int = 0,
         mixture: Mixture | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         assert mixture is not None or len(pools) == 1, "several sources need a mixture"
         self.pools, self.per_step, self.seed, self.mixture = pools, sequences_per_step, seed, mixture
-        self.window = window
+        self.window, self.names = window, names
 
     @property
     def num_sequences(self) -> int:
@@ -102,14 +104,29 @@ class TrainingBatches:
             return parts[0][1]
         return {name: _scattered([(rows, part[name]) for rows, part in parts], name) for name in parts[0][1]}
 
+    def sources(
+        self, step: int, *, rank: int, world_size: int, micro_step: int, micro_batch_size: int
+    ) -> Ints:
+        """The number of the source that each row of `batch` is from, [B]."""
+        first = (micro_step * world_size + rank) * micro_batch_size
+        if self.mixture is None:
+            return np.zeros(micro_batch_size, dtype=np.int64)
+        return self.mixture.draw(step * self.per_step + first, count=micro_batch_size)[0]
+
     def sequence_ids(self, step: int) -> Ints:
         """The ids of the global batch, [G], in its order; the same for every world size."""
         return self._ids(step, first=0, count=self.per_step)
 
     def num_targets(self, step: int) -> int:
         """Targets of the whole global batch: what its summed loss is divided by."""
-        found = self._by_pool(self.sequence_ids(step))
-        return sum(self.pools[pool].num_targets(sequences) for _, pool, sequences in found)
+        return sum(self.targets_by_source(step))
+
+    def targets_by_source(self, step: int) -> list[int]:
+        """Of these, how many each source gives."""
+        counts = [0] * len(self.pools)
+        for _, pool, sequences in self._by_pool(self.sequence_ids(step)):
+            counts[pool] = self.pools[pool].num_targets(sequences)
+        return counts
 
     def spans(self, sequence_id: int) -> tuple[int, list[Span]]:
         """The source of a sequence, and what it is made of there."""

@@ -8,7 +8,7 @@ the embedding. Gradients are computed in the forward pass, chunk by chunk, while
 Liger Kernel (Hsu et al. 2024): nothing is computed twice, and memory is one chunk of logits and the two gradients.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,19 +27,25 @@ MIN_CHUNK_TOKENS = 256
 """A chunk has at least so many tokens, so that its matrix products stay efficient at a large vocabulary."""
 
 
+class HeadLoss(NamedTuple):
+    """loss_sum: fp32 scalar, with gradients; losses: fp32 [N], what each position adds to it, without."""
+
+    loss_sum: Tensor
+    losses: Tensor
+
+
 class VocabularyHead(Linear):
-    """x [.., C] -> logits [.., V]; called with labels, their summed cross-entropy instead."""
+    """x [.., C] -> logits [.., V]; called with labels, their cross-entropy instead."""
 
     def __init__(self, hidden_size: int, vocab_size: int) -> None:
         super().__init__(hidden_size, vocab_size, bias=False)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits [.., V] in x's dtype, or with labels [..] the fp32 scalar sum of -log p(label) over labels >= 0."""
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor | HeadLoss:  # type: ignore[override]
+        """Logits [.., V] in x's dtype, or with labels [..] the -log p(label) of labels >= 0, and their sum."""
         if labels is None:
             return super().forward(x)
         x, labels = x.flatten(0, -2), labels.flatten()
-        loss: Tensor = _ChunkedCrossEntropy.apply(x, self.weight, labels, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
-        return loss
+        return HeadLoss(*_ChunkedCrossEntropy.apply(x, self.weight, labels, torch.is_grad_enabled()))  # type: ignore[no-untyped-call]
 
 
 def chunk_tokens(weight: Tensor) -> int:
@@ -49,12 +55,19 @@ def chunk_tokens(weight: Tensor) -> int:
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Sum over tokens of -log softmax(x W^T)[label]; the backward pass only scales gradients found in the forward."""
+    """-log softmax(x W^T)[label]: their sum, and each; the backward pass only scales gradients found in the forward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, labels: Tensor, grad_enabled: bool) -> Tensor:  # noqa: FBT001
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        grad_enabled: bool,  # noqa: FBT001
+    ) -> tuple[Tensor, Tensor]:
         wants_x, wants_weight = (grad_enabled and wanted for wanted in ctx.needs_input_grad[:2])
         loss = torch.zeros((), dtype=torch.float32, device=x.device)
+        losses = torch.empty(len(labels), dtype=torch.float32, device=x.device)
         grad_x = torch.empty_like(x) if wants_x else None
         # fp32 even for a bf16 weight: a sum of many chunks in bf16 would lose the small ones
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
@@ -62,18 +75,21 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(labels), step):
             rows = slice(start, start + step)
             logits = F.linear(x[rows], weight)  # [n, V]
-            chunk_loss, grad_logits = _cross_entropy(logits, labels[rows])
-            loss += chunk_loss
+            chunk_losses, grad_logits = _cross_entropy(logits, labels[rows])
+            loss += chunk_losses.sum()
+            losses[rows] = chunk_losses
             if grad_x is not None:
                 grad_x[rows] = grad_logits @ weight
             if grad_weight is not None:
                 grad_weight += grad_logits.T @ x[rows]
         ctx.save_for_backward(grad_x, None if grad_weight is None else grad_weight.to(weight.dtype))
-        return loss
+        ctx.mark_non_differentiable(losses)
+        ctx.set_materialize_grads(False)
+        return loss, losses
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, Tensor | None, None, None]:
         grad_x, grad_weight = (
             None if g is None else (g.float() * grad).to(g.dtype)
             for g in ctx.saved_tensors  # bf16 of `grad` is 0.4% off
@@ -82,7 +98,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed loss in fp32; d loss / d logits = softmax - onehot(label) [n, V] in the logits' dtype, 0 without a label.
+    """Losses [n] in fp32; d loss / d logits = softmax - onehot(label) [n, V] in the logits' dtype, 0 without a label.
 
     One pass of exponentials serves both. The largest probability is exp(max logit) / sum exp(logit) and at least 1 / V,
     so that log(sum exp(logit)) = max logit - log(max probability) without a second pass, and without underflow.
@@ -93,4 +109,4 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     log_sum = logits.amax(dim=-1).float() - probs.amax(dim=-1).log()  # [n]
     losses = log_sum - logits.gather(1, label)[:, 0].float()
     probs.scatter_add_(1, label, torch.full_like(label, -1, dtype=torch.float32))
-    return (losses * has_label).sum(), probs.mul_(has_label[:, None]).to(logits.dtype)
+    return losses * has_label, probs.mul_(has_label[:, None]).to(logits.dtype)

@@ -18,10 +18,12 @@ SKIP_FRACTION = 0.25
 
 
 class LossSum(NamedTuple):
-    """loss_sum: fp32 scalar, nats summed over the targets; num_targets: int64 scalar."""
+    """loss_sum: fp32 scalar, nats summed over the targets; num_targets: int64 scalar; by_sequence: fp32 [B]."""
 
     loss_sum: Tensor
     num_targets: Tensor
+    by_sequence: Tensor
+    "What each sequence adds to loss_sum, without a gradient."
 
 
 class CausalLM(nn.Module):
@@ -48,4 +50,7 @@ class CausalLM(nn.Module):
         )  # [B, T, C]
         if skip:
             hidden, labels = hidden[has_target], labels[has_target]  # [N, C], [N]
-        return LossSum(self.model.lm_head(hidden, labels), num_targets)
+        loss_sum, losses = self.model.lm_head(hidden, labels)  # [], [N]
+        if skip:
+            losses = losses.new_zeros(has_target.shape).masked_scatter(has_target, losses)  # [B, T]
+        return LossSum(loss_sum, num_targets, losses.view(has_target.shape).sum(dim=1))

@@ -31,6 +31,12 @@ class Resources:
     "Steps between checkpoints that stay until the artifact is committed; >= 1. None: no such ones."
     log_every_steps: int | None = None
     "Steps between two records of the training metrics; >= 1. None: every step."
+    norms_every_steps: int | None = None
+    """Steps between two records of the norms of gradients and updates by layer; >= 1. None: every 100, or as rarely as
+    the log."""
+    profile_steps: list[int] | None = None
+    """First and last step, from 1, of which a training node writes a trace, logs/trace.json.gz, for ui.perfetto.dev; or
+    the only one. None: no trace."""
     max_failures: int | None = None
     "Lost workers after which a node fails; >= 0. None: 3."
 

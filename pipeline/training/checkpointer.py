@@ -38,6 +38,7 @@ from pipeline.training.hostcopy import HostCopy
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import METRICS_FILE, Recorder
 from pipeline.training.tensorfile import write_tensors
+from pipeline.training.timing import Part
 from pipeline.training.writing import Writing, in_a_line
 
 KEEP = 2
@@ -98,7 +99,8 @@ class Checkpointer:
     def offer(self, step: int) -> None:
         """Called after `step` updates."""
         if self.rhythm.is_due(step):
-            self.save(step)
+            with self.engine.timing.part(Part.checkpoint):
+                self.save(step)
 
     def save(self, step: int) -> None:
         """Copy the state after `step` updates and let it be written; the last step's is whole on return.

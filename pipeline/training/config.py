@@ -166,3 +166,12 @@ def zero_stage_of(config: TrainingConfig, resources: Resources, *, world_size: i
     """
     asked = resources.zero_stage if resources.zero_stage is not None else int(world_size > 1)
     return asked if config.precision is Precision.fp32 else max(asked, 1)
+
+
+def trace_problems(resources: Resources) -> list[Problem]:
+    """What is wrong with `profile_steps`."""
+    steps = resources.profile_steps
+    if steps is None or (len(steps) in (1, 2) and 1 <= steps[0] <= steps[-1]):
+        return []
+    what = f"{list(steps)} is neither a step nor a first and a last one"
+    return [Problem("profile_steps", what, "[step], or [first, last] with 1 <= first <= last", "[10, 12]")]

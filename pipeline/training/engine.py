@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import nn
 
 from data.batches import Batch
+from model.objectives import LossSum
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError
 from pipeline.training import loss_scale
@@ -18,6 +19,7 @@ from pipeline.training.loss_scale import LossScale, Scaling
 from pipeline.training.memory import REDUCE_BUCKET
 from pipeline.training.optimizer import add_to_average, build_optimizer, clip_gradients, set_learning_rate
 from pipeline.training.runtime import import_deepspeed
+from pipeline.training.timing import Part, time_exchanges, timing_on
 
 WEIGHTS_STAGE = 3
 
@@ -90,6 +92,9 @@ class Engine:
         unpartitioned = self.stage == 0 or (self.stage == 1 and config.precision is Precision.bf16)
         self.deepspeed.enable_backward_allreduce = split.world_size > 1 or not unpartitioned
         self.device = self.deepspeed.device
+        self.timing = timing_on(self.device)
+        if self.device.type == "cpu" and split.world_size > 1:
+            time_exchanges(deepspeed.comm.comm.cdb, self.timing)
 
     @property
     def objective(self) -> nn.Module:
@@ -102,27 +107,33 @@ class Engine:
         found: torch.optim.Optimizer = self.deepspeed.basic_optimizer
         return found
 
-    def accumulate(self, batch: Batch, *, num_targets: int, last: bool) -> torch.Tensor:
-        """Forward and backward of one micro batch; the sum of its losses, detached.
+    def accumulate(self, batch: Batch, *, num_targets: int, last: bool) -> LossSum:
+        """Forward and backward of one micro batch; the sums of its losses, detached.
 
         The gradient that comes to be is that of the summed loss of the whole global batch over `num_targets`. DeepSpeed
         averages over ranks, so each rank's part is multiplied by their number, and its division by the accumulation
         steps is left out.
         """
         self.deepspeed.set_gradient_accumulation_boundary(last)
-        loss_sum = self.deepspeed(**self._to_tensors(batch)).loss_sum
-        self.deepspeed.backward(loss_sum * (self.split.world_size / num_targets), scale_wrt_gas=False)
-        detached: torch.Tensor = loss_sum.detach()
-        return detached
+        with self.timing.part(Part.data):
+            inputs = self._to_tensors(batch)
+        with self.timing.part(Part.forward):
+            found: LossSum = self.deepspeed(**inputs)
+        with self.timing.part(Part.backward):
+            self.deepspeed.backward(
+                found.loss_sum * (self.split.world_size / num_targets), scale_wrt_gas=False
+            )
+        return found._replace(loss_sum=found.loss_sum.detach())
 
     def apply(self, learning_rate: float) -> StepOutcome:
         """Clip, and update the weights and their mean; not on any rank where the gradient is not finite."""
         set_learning_rate(self.optimizer, learning_rate)
-        outcome = self._step_partitioned() if self.stage > 0 else self._step_replicated()
-        if outcome.applied:
-            self.num_updates += 1
-            if self.config.ema_decay:
-                add_to_average(self.optimizer, decay=self.config.ema_decay, num_updates=self.num_updates)
+        with self.timing.part(Part.optimizer):
+            outcome = self._step_partitioned() if self.stage > 0 else self._step_replicated()
+            if outcome.applied:
+                self.num_updates += 1
+                if self.config.ema_decay:
+                    add_to_average(self.optimizer, decay=self.config.ema_decay, num_updates=self.num_updates)
         return outcome
 
     def _step_partitioned(self) -> StepOutcome:
@@ -149,7 +160,8 @@ class Engine:
         """The sum over all ranks, in fp64 on CPU and fp32 on accelerators; the same on each."""
         total = value.double() if self.device.type == "cpu" else value.float()
         if self.split.world_size > 1:
-            dist.all_reduce(total)
+            with self.timing.part(Part.exchange):
+                dist.all_reduce(total)
         return total
 
     def _to_tensors(self, batch: Batch) -> dict[str, torch.Tensor]:

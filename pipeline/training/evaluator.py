@@ -13,6 +13,7 @@ from pipeline.training.average import averaged
 from pipeline.training.engine import Engine
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import Recorder
+from pipeline.training.timing import Part
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Evaluator:
         if self.held_out is None:
             return
         if step == self.last_step or (self.every_steps and step % self.every_steps == 0):
-            with averaged(self.engine):
+            with self.engine.timing.part(Part.evaluation), averaged(self.engine):
                 self.metrics = self.evaluate(self.held_out)
             self.recorder.add(step, self.metrics)
 

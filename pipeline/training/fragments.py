@@ -4,7 +4,7 @@ DeepSpeed keeps fp32 weights and optimizer states in flat tensors, cut into one 
 named pieces of parameters, so that a checkpoint can be read into any other cut: fewer ranks, another stage.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,10 +58,7 @@ def fragments_of(engine: Engine) -> list[Fragment]:
     """
     hidden = hidden_matrices(model_of(engine))
     found = []
-    for name, parameter in named_parameters(engine):
-        place = _locate(engine, parameter)
-        if place is None:
-            continue
+    for name, place in places_of(engine):
         keys = state_keys(engine.config, is_hidden_matrix=name in hidden)
         state = _state_of(engine.optimizer.state, place.flat, keys)
         wholes = {WEIGHT: place.flat} | {key: state[key] for key in keys}
@@ -71,6 +68,14 @@ def fragments_of(engine: Engine) -> list[Fragment]:
         }
         found.append(Fragment(name, place.start, tensors))
     return found
+
+
+def places_of(engine: Engine) -> Iterator[tuple[str, Place]]:
+    """By parameter, where this rank keeps its part; none for one that it has no part of."""
+    for name, parameter in named_parameters(engine):
+        place = _locate(engine, parameter)
+        if place is not None:
+            yield name, place
 
 
 def shares_of(engine: Engine) -> list[Fragment]:

@@ -2,17 +2,17 @@
 
 import math
 import time
-from collections.abc import Callable
-
-import torch
+from collections.abc import Callable, Iterable
 
 from data.batches import TrainingBatches
 from pipeline.errors import StageFailedError
 from pipeline.training.checkpointer import Checkpointer
 from pipeline.training.engine import Engine
 from pipeline.training.evaluator import Evaluator
+from pipeline.training.losses import MeanLoss, StepLoss
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import Recorder, StepRecord
+from pipeline.training.timing import Part
 
 NAMED_AT_MOST = 8
 
@@ -21,7 +21,7 @@ def train(
     engine: Engine,
     batches: TrainingBatches,
     *,
-    steps: range,
+    steps: Iterable[int],
     learning_rate_at: Callable[[int], float],
     ranks: Ranks,
     recorder: Recorder,
@@ -34,7 +34,7 @@ def train(
         recorder.offer(record)
         evaluator.offer(record.step)
         checkpointer.offer(record.step)
-    recorder.flush()
+    recorder.close()
 
 
 def train_step(
@@ -46,26 +46,35 @@ def train_step(
         StageFailedError: loss or gradient is not finite; the weights are as they were before the step.
     """
     started_at = time.perf_counter()
-    split, num_targets = engine.split, batches.num_targets(step)
-    loss_sum = torch.zeros((), dtype=torch.float32, device=engine.device)
-    for micro_step in range(split.gradient_accumulation_steps):
-        batch = batches.batch(
-            step,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-            micro_step=micro_step,
-            micro_batch_size=split.micro_batch_size,
-        )
-        last = micro_step == split.gradient_accumulation_steps - 1
-        loss_sum += engine.accumulate(batch, num_targets=num_targets, last=last)
-    loss = float(engine.sum_over_ranks(loss_sum)) / num_targets
-    if not math.isfinite(loss):
-        raise not_finite("loss", loss, batches, step)
+    loss = accumulate(engine, batches, ranks=ranks, step=step)
+    if not math.isfinite(loss.mean):
+        raise not_finite("loss", loss.mean, batches, step)
     outcome = engine.apply(learning_rate)
     if not outcome.applied and outcome.scaling is None:
         raise not_finite("gradient norm", outcome.grad_norm, batches, step)
     seconds = time.perf_counter() - started_at
-    return StepRecord(step + 1, loss, learning_rate, outcome.grad_norm, seconds, outcome.scaling)
+    return StepRecord(
+        step + 1, loss.mean, learning_rate, outcome.grad_norm, seconds, outcome.scaling, loss.by_source
+    )
+
+
+def accumulate(engine: Engine, batches: TrainingBatches, *, ranks: Ranks, step: int) -> MeanLoss:
+    """Forward and backward of the global batch, this rank's share of it in micro batches; its loss."""
+    split = engine.split
+    with engine.timing.part(Part.data):
+        loss = StepLoss(engine, batches, step)
+    for micro_step in range(split.gradient_accumulation_steps):
+        place = {
+            "rank": ranks.rank,
+            "world_size": ranks.world_size,
+            "micro_step": micro_step,
+            "micro_batch_size": split.micro_batch_size,
+        }
+        with engine.timing.part(Part.data):
+            batch, sources = batches.batch(step, **place), batches.sources(step, **place)
+        last = micro_step == split.gradient_accumulation_steps - 1
+        loss.add(engine.accumulate(batch, num_targets=loss.num_targets, last=last), sources)
+    return loss.mean()
 
 
 def not_finite(what: str, value: float, batches: TrainingBatches, step: int) -> StageFailedError:

@@ -5,8 +5,9 @@ The lines travel inside each checkpoint, so that a resumed run has every step ex
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.dag.stage import Channel
 from pipeline.training.loss_scale import Scaling
@@ -31,6 +32,8 @@ class StepRecord:
     seconds: float
     scaling: Scaling | None = None
     "Of fp16."
+    loss_by_source: dict[str, float] = field(default_factory=dict)
+    "Mean loss of the targets of each source that the batch is from, where there are several."
 
     def metrics(self) -> dict[str, float]:
         """By their names; a skipped step's gradient has no norm."""
@@ -38,9 +41,25 @@ class StepRecord:
         if self.scaling:
             found["train/loss_scale"] = self.scaling.loss_scale
             found["train/skipped_steps"] = self.scaling.num_skipped
-        return (
-            found if self.scaling and self.scaling.is_skipped else found | {"train/grad_norm": self.grad_norm}
-        )
+        if not (self.scaling and self.scaling.is_skipped):
+            found["train/grad_norm"] = self.grad_norm
+        return found | {f"train/loss/{source}": loss for source, loss in self.loss_by_source.items()}
+
+
+class Gauge(Protocol):
+    """Measures while training goes on."""
+
+    def take(self, num_steps: int) -> dict[str, float]:
+        """The metrics of the last `num_steps`, all since the last call; 0: of what came after the last of them."""
+        ...
+
+
+class Watcher(Protocol):
+    """Looks at some steps, as they come."""
+
+    def offer(self, record: StepRecord) -> dict[str, float]:
+        """Called after each training step; the metrics there are of it, mostly none."""
+        ...
 
 
 @dataclass
@@ -51,10 +70,14 @@ class Recorder:
     ranks: Ranks
     throughput: Throughput
     every_steps: int
+    gauges: Sequence[Gauge] = ()
+    watchers: Sequence[Watcher] = ()
     lines: list[dict[str, Any]] = field(default_factory=list)
     "Every record so far: step, tokens and metrics."
     _unsent: list[dict[str, Any]] = field(default_factory=list, init=False)
     _sent_at: float = field(default=0.0, init=False)
+    _num_steps_since: int = field(default=0, init=False)
+    "Steps since the newest record of them."
     _words: str = field(default="", init=False)
     "How it goes, as of the newest training step."
     _encoded: bytearray = field(default_factory=bytearray, init=False)
@@ -64,6 +87,9 @@ class Recorder:
     def offer(self, record: StepRecord) -> None:
         """Called after each training step."""
         self.throughput.add(record.seconds)
+        self._num_steps_since += 1
+        for watcher in self.watchers:
+            self.add(record.step, watcher.offer(record))
         if record.scaling and record.scaling.is_skipped:
             self.say(
                 f"step {record.step}: gradients too large for fp16, the update is skipped; the loss scale is now "
@@ -71,15 +97,20 @@ class Recorder:
             )
         if record.step % self.every_steps and record.step != self._num_steps:
             return
-        metrics = record.metrics() | self.throughput.take()
+        metrics = record.metrics() | self.throughput.take() | self._gauged()
         self.add(record.step, metrics)
         if time.monotonic() - self._sent_at >= FLUSH_SECONDS or record.step == self._num_steps:
             self._words = self._describe(record, metrics["train/tokens_per_second"])
             self.flush()
 
+    def close(self) -> None:
+        """After the last step: record what has come since its record."""
+        self.add(self._num_steps, self._gauged())
+        self.flush()
+
     def add(self, step: int, metrics: dict[str, float]) -> None:
-        """Record metrics that belong to `step`."""
-        if self.ranks.is_first:
+        """Record metrics that belong to `step`, if there are any."""
+        if self.ranks.is_first and metrics:
             line = {"step": step, "tokens": step * self._tokens_per_step, "metrics": metrics}
             self.lines.append(line)
             self._unsent.append(line)
@@ -117,6 +148,10 @@ class Recorder:
         if self.ranks.is_first:
             self.lines = [json.loads(line) for line in content.splitlines()]
             self._encoded, self._num_encoded = bytearray(content), len(self.lines)
+
+    def _gauged(self) -> dict[str, float]:
+        num_steps, self._num_steps_since = self._num_steps_since, 0
+        return {name: value for gauge in self.gauges for name, value in gauge.take(num_steps).items()}
 
     @property
     def _num_steps(self) -> int:

@@ -97,6 +97,7 @@ def open_sources(
         seed=training.seed,
         window=training.shuffle_window,
         mixture=Mixture(list(counts.values()), seed=training.seed) if counts else None,
+        names=list(counts),
     )
     return Learned(batches, training.seq_len, first.format.vocab_size, length, counts)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,13 +23,17 @@ from pipeline.training.corpus import open_corpus
 from pipeline.training.engine import Engine
 from pipeline.training.evaluator import Evaluator
 from pipeline.training.fragments import lay_out_matrices, set_weights
+from pipeline.training.high_water import HighWater
 from pipeline.training.job import TrainingJob, TrainingResult
 from pipeline.training.loop import train
+from pipeline.training.norms import DEFAULT_EVERY_STEPS, Norms
 from pipeline.training.ranks import Ranks, current_ranks
-from pipeline.training.recorder import METRICS_FILE, Recorder
+from pipeline.training.recorder import METRICS_FILE, Gauge, Recorder
+from pipeline.training.runtime import device_of_rank
 from pipeline.training.schedule import learning_rate_at
 from pipeline.training.sources import Learned
 from pipeline.training.throughput import Throughput, measure_matmul_roof
+from pipeline.training.trace import Trace
 
 CHECKPOINT_EVERY_STEPS = 50
 
@@ -51,8 +56,9 @@ def work(order: Order) -> TrainingResult:
     ranks = current_ranks()
     training = order.job.training
     corpus = open_corpus(order.job, lambda text: _tell(order.channel, ranks, text))
+    high_water = HighWater(device_of_rank())
     engine = build_engine(order, corpus.learned.vocab_size, ranks)
-    recorder = build_recorder(order, engine, corpus.learned, ranks)
+    recorder = build_recorder(order, engine, corpus.learned, ranks, [engine.timing, high_water])
     first_step = resume(order, engine, recorder, ranks)
     last = corpus.learned.length.num_steps
     evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, training.eval_every_steps, last)
@@ -60,11 +66,15 @@ def work(order: Order) -> TrainingResult:
         engine, order.scratch, ranks, recorder, _rhythm(order.resources, last), first_step
     )
     recorder.say(f"ready {time.time() - order.ordered_at:.1f} s after the start, at step {first_step}")
+    norms_every = order.resources.norms_every_steps or max(DEFAULT_EVERY_STEPS, recorder.every_steps)
+    recorder.watchers = [Norms(engine, norms_every, next_step=first_step + 1, last_step=last)]
+    trace = Trace(order.resources.profile_steps, ranks, engine.timing, recorder, order.output)
+    engine.timing.restart()
     with contextlib.closing(checkpointer):
         train(
             engine,
             corpus.learned.batches,
-            steps=range(first_step, last),
+            steps=trace.through(range(first_step, last)),
             learning_rate_at=partial(learning_rate_at, config=training, length=corpus.learned.length),
             ranks=ranks,
             recorder=recorder,
@@ -113,12 +123,14 @@ def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:
     return engine
 
 
-def build_recorder(order: Order, engine: Engine, learned: Learned, ranks: Ranks) -> Recorder:
+def build_recorder(
+    order: Order, engine: Engine, learned: Learned, ranks: Ranks, gauges: Sequence[Gauge]
+) -> Recorder:
     training = order.job.training
     roof = measure_matmul_roof(engine.device, training.precision) * ranks.world_size
     flops = flops_per_token(order.job.model.with_vocab_size(learned.vocab_size), training.seq_len)
     throughput = Throughput(training, learned.length.num_steps, flops, roof)
-    return Recorder(order.channel, ranks, throughput, order.resources.log_every_steps or 1)
+    return Recorder(order.channel, ranks, throughput, order.resources.log_every_steps or 1, gauges)
 
 
 def resume(order: Order, engine: Engine, recorder: Recorder, ranks: Ranks) -> int:

@@ -119,9 +119,33 @@ def test_a_mixed_batch_is_the_same_for_every_split_and_counts_its_sources(write_
         for split in SPLITS[1:]:
             found = whole_batch(batches, step, split)
             assert all(np.array_equal(expected[name], found[name]) for name in expected)
+            check_sources(batches, step, split, found)
+        counted = [int((expected["labels"] != IGNORED)[is_of(expected, source)].sum()) for source in (0, 1)]
+        assert batches.targets_by_source(step) == counted
         seen.update("first" if max(row) < 500 else "second" for row in expected["input_ids"].tolist())
         assert len(batches.document_names(step, limit=3)) >= 3
     assert seen == {"first": 60, "second": 20}
+
+
+def is_of(batch, source):
+    return (batch["input_ids"].max(axis=1) >= 500) == bool(source)
+
+
+def check_sources(batches, step, split, whole):
+    """Of every rank and micro-step, the sources are those that the tokens tell of."""
+    world_size, micro_batch_size, micro_steps = split
+    found = [
+        batches.sources(
+            step,
+            rank=rank,
+            world_size=world_size,
+            micro_step=micro_step,
+            micro_batch_size=micro_batch_size,
+        )
+        for micro_step in range(micro_steps)
+        for rank in range(world_size)
+    ]
+    assert np.array_equal(np.concatenate(found), is_of(whole, 1))
 
 
 def test_examples_of_several_sources_are_padded_together(write_shards, tmp_path):

@@ -30,12 +30,15 @@ def test_chunked_loss_and_gradients_equal_plain_cross_entropy(model, monkeypatch
     monkeypatch.setattr(head, "chunk_tokens", lambda weight: chunk)
     input_ids, labels = torch.randint(VOCAB, (2, 3, 21)).unbind()
     labels[torch.rand(labels.shape) < masked_fraction] = -100
-    loss_sum, num_targets = CausalLM(model)(input_ids, labels)
+    loss_sum, num_targets, by_sequence = CausalLM(model)(input_ids, labels)
     expected = plain_loss(model, input_ids, labels)
     assert loss_sum.dtype == torch.float32
     assert num_targets.dtype == torch.int64
     assert num_targets == (labels >= 0).sum()
     torch.testing.assert_close(loss_sum, expected, rtol=1e-5, atol=1e-4)
+    each = [plain_loss(model, *row) for row in zip(input_ids[:, None], labels[:, None], strict=True)]
+    torch.testing.assert_close(by_sequence, torch.stack(each).detach(), rtol=1e-5, atol=1e-4)
+    assert not by_sequence.requires_grad
     ours, theirs = gradients_of(model, loss_sum * 0.01), gradients_of(model, expected * 0.01)
     for name, gradient in ours.items():
         torch.testing.assert_close(gradient, theirs[name], rtol=1e-4, atol=1e-5)
@@ -118,7 +121,7 @@ def test_bf16_is_trained_like_fp32():
         objective = CausalLM(build_model(config)).to(dtype)
         optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-2)
         for _ in range(30):
-            loss_sum, num_targets = objective(input_ids[:, :-1], input_ids[:, 1:])
+            loss_sum, num_targets, _ = objective(input_ids[:, :-1], input_ids[:, 1:])
             optimizer.zero_grad()
             (loss_sum / num_targets).backward()
             optimizer.step()

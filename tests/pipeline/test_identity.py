@@ -44,7 +44,7 @@ def other(hint: Any, value: Any) -> Any:
     if hint is str:
         return f"{value or ''}x"
     if typing.get_origin(hint) is list:
-        return [*value, "x"]
+        return [*(value or []), other(typing.get_args(hint)[0], None)]
     if typing.get_origin(hint) is dict:
         return {**value, "x": other(typing.get_args(hint)[1], None)}
     raise AssertionError(f"no other value of {hint}")
