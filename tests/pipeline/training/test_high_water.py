@@ -34,4 +34,4 @@ def test_every_record_has_it_and_it_never_falls(here, make_job):
     found = [line["train/memory_gib"] for line in metrics if "train/loss" in line]
     assert len(found) == 12
     assert found == sorted(found)
-    assert 0 < found[-1] < 2
+    assert 0 <= found[-1] < 2, "what a process has freed before is used again first"
