@@ -107,7 +107,7 @@ class Builder:
         graph = self.planner.graph
         work = self.planner.store.work_folder(graph.stages[node].name, work_key)
         resources, channel = self.resources(node), MailboxChannel(self.mailbox, node)
-        is_followed = node in self.planner.followed()
+        is_followed = node in self.planner.followed
         return StageContext(
             node=node,
             key=work_key,

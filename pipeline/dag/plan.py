@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ class Planner:
         }
         return fingerprint(payload(stage, inputs, self._external_digest(node)))
 
+    @cached_property
     def followed(self) -> set[str]:
         """The nodes that another one would begin on before they are whole."""
         return {

@@ -26,6 +26,7 @@ def main(orders: str, rank: str, world_size: str, store: str) -> None:
 
     for fields in pickle.loads(Path(orders).read_bytes()):
         work(Order(channel=Silent(), **fields))
+    dist.destroy_process_group()  # left to the end of the process, gloo's threads now and then abort it
 
 
 if __name__ == "__main__":
