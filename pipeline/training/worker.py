@@ -22,11 +22,14 @@ from pipeline.training.evaluator import Evaluator
 from pipeline.training.fragments import lay_out_matrices, set_weights
 from pipeline.training.job import TrainingJob, TrainingResult
 from pipeline.training.loop import train
+from pipeline.training.pulse import Phase, Pulse
 from pipeline.training.ranks import Ranks, current_ranks
 from pipeline.training.recorder import METRICS_FILE, Recorder
 from pipeline.training.schedule import learning_rate_at
 from pipeline.training.sources import Learned
+from pipeline.training.spikes import SpikePolicy
 from pipeline.training.throughput import Throughput, measure_matmul_roof
+from pipeline.training.watchdog import watched
 
 CHECKPOINT_EVERY_STEPS = 50
 
@@ -46,16 +49,27 @@ class Order:
 
 def work(order: Order) -> TrainingResult:
     """Train from the newest whole checkpoint, or from the beginning, to the artifact; all ranks together."""
-    ranks = current_ranks()
+    ranks, hang_seconds = current_ranks(), order.resources.hang_seconds
+    watch = watched(ranks=ranks, scratch=order.scratch, channel=order.channel, hang_seconds=hang_seconds)
+    with watch as pulse:
+        return _work(order, ranks, pulse)
+
+
+def _work(order: Order, ranks: Ranks, pulse: Pulse) -> TrainingResult:
     training = order.job.training
     corpus = open_corpus(order.job, lambda text: _tell(order.channel, ranks, text))
     engine = build_engine(order, corpus.learned.vocab_size, ranks)
+    engine.pulse = pulse
     recorder = build_recorder(order, engine, corpus.learned, ranks)
     first_step = resume(order, engine, recorder, ranks)
     last = corpus.learned.length.num_steps
     evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, training.eval_every_steps, last)
     every = order.resources.checkpoint_every_steps or CHECKPOINT_EVERY_STEPS
+    if training.spike_policy is SpikePolicy.rewind:  # where a spike goes back to is identity
+        every = training.spike_rewind_steps
     checkpointer = Checkpointer(engine, order.scratch, ranks, recorder, every, last)
+    if training.spike_policy is SpikePolicy.rewind and first_step == 0:
+        checkpointer.save(0)
     recorder.say(f"ready {time.time() - order.ordered_at:.1f} s after the start, at step {first_step}")
     train(
         engine,
@@ -67,6 +81,7 @@ def work(order: Order) -> TrainingResult:
         evaluator=evaluator,
         checkpointer=checkpointer,
     )
+    pulse.enter(Phase.artifact)
     model = order.job.model.with_vocab_size(corpus.learned.vocab_size)
     if ranks.is_first:
         write_artifact(order.job, model, scratch=order.scratch, output=order.output, recorder=recorder)
