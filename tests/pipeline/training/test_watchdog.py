@@ -172,3 +172,15 @@ def test_a_rank_that_always_hangs_ends_the_run_in_words(launcher, make_job):
     assert "rank 0 hangs" in raised.value.what
     assert "its last collective is number " in raised.value.where
     assert "goes on from the last checkpoint" in raised.value.do
+
+
+@slow
+def test_a_single_rank_that_stands_still_is_lost_and_named_too(launcher, make_job):
+    settings = SETTINGS | {"num_workers": 1, "max_failures": 0}
+    thread, outcome = launcher.start(make_job(num_steps=50_000), "alone", **settings)
+    launcher.wait_for_checkpoint("alone")
+    (process,) = launcher.rank_processes()
+    os.kill(process.pid, signal.SIGSTOP)
+    thread.join(timeout=120)
+    assert not thread.is_alive(), "the rank that hangs was not found"
+    assert outcome["error"].what.startswith("rank 0 hangs: ")
