@@ -39,6 +39,8 @@ class Resources:
     the only one. None: no trace."""
     max_failures: int | None = None
     "Lost workers after which a node fails; >= 0. None: 3."
+    hang_seconds: float | None = None
+    "Without a sign of life for so long a rank hangs, and is lost; ten times it at the start; > 0. None: 90."
 
     def over(self, default: "Resources") -> "Resources":
         """These resources, with `default` wherever nothing is set here."""
