@@ -18,11 +18,12 @@ from typing import Any
 
 from pipeline.cluster import ClusterConfig, connected
 from pipeline.config import compose_recipe
-from pipeline.dag import runner
+from pipeline.dag import builder
 from pipeline.dag.folder import Folder
 from pipeline.dag.graph import Graph
 from pipeline.dag.plan import Planner
 from pipeline.dag.resources import Resources
+from pipeline.dag.runner import Runner
 from pipeline.dag.store import Store
 from pipeline.dag.tasks import RayMap
 from pipeline.stages import tokenize
@@ -81,13 +82,13 @@ class Killing:
         self._options, self._folder, self._missing = options, Path(options.folder), nodes
         self._gates = dict(each.split("=") for each in options.gate)
 
-    def __call__(self, node: str, work: Folder, resources: Resources, channel: Any, stop: Any) -> Any:
+    def __call__(self, node: str, work: Folder, resources: Resources, channel: Any, *more: Any) -> Any:
         def mapped(function: Any, items: dict[str, tuple[Any, ...]], **options: Any) -> Any:
             watch = Watch(function, node, self._folder, self._victims(function.__name__, items))
             is_gated = self._gates.get(node.removesuffix(AGAIN), function.__name__) == function.__name__
             gate = Gate(channel, lambda: self._arrive(node)) if self._options.die and is_gated else channel
             named = {name: (name, *item) for name, item in items.items()}
-            return RayMap(node, work, resources, gate, stop)(watch, named, **options)
+            return RayMap(node, work, resources, gate, *more)(watch, named, **options)
 
         return mapped
 
@@ -145,11 +146,11 @@ def main() -> None:
     stages = {node: composed.config.stages[node] for node in nodes}
     stages |= {f"{node}{AGAIN}": copy.copy(stages[node]) for node in nodes}
     planner = Planner(Graph(stages), Store(f"{options.folder}/store"), recipe="killed", pins=pins)
-    runner.RayMap = Killing(options, {node for node in stages if node.endswith(AGAIN)})
+    builder.RayMap = Killing(options, {node for node in stages if node.endswith(AGAIN)})
     tokenize.PART_BYTES = PART_BYTES
     with connected(ClusterConfig(address=options.address), on_loss=lambda: None):
         resources = Resources(num_workers=2, max_failures=options.max_failures)
-        run = runner.Runner(planner, resources=lambda _: resources, listener=lambda _: None, run_id="killed")
+        run = Runner(planner, resources=lambda _: resources, listener=lambda _: None, run_id="killed")
         outcome = run.run(planner.plan([f"{node}{AGAIN}" for node in options.only]))
     digests = {node.removesuffix(AGAIN): outcome.artifacts[node].manifest.digest for node in outcome.built}
     failed = {node.removesuffix(AGAIN): error.where for node, error in outcome.failed.items()}

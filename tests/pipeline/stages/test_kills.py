@@ -30,7 +30,7 @@ MAPS = {
     "pairs": ["make_examples"],
     "tokenizer": ["learn"],
     "imported": ["import_files"],
-    "tokens": ["check_encoder", "survey_shard", "tokenize_part", "tokenize_shard", "join_parts"],
+    "tokens": ["check_encoder", "survey_shard", "tokenize_part", "join_parts", "tokenize_shard"],
     "pair_tokens": ["check_encoder", "tokenize_shard"],
     "report": ["profile_shard"],
 }

@@ -1,0 +1,142 @@
+"""What it costs a training to show where its time goes, its memory, and norms by layer: at most 1% of its steps.
+
+One CPU rank trains a 27M LLaMA in bf16 on 4 x 256 tokens a step, which is short: a record costs the same in a
+longer one. Each cost is measured apart, so that noise does not drown it: handing the clock over and looking at
+memory in a tight loop, and a look at the norms as the difference of optimizer steps with and without it, in turn.
+"""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from measure import Limit, Result, arguments, publish
+
+from model.config import LlamaConfig
+from model.objectives import CausalLM
+from model.registry import build_model
+from pipeline.dag.resources import Resources
+from pipeline.training.config import TrainingConfig, split_batch
+from pipeline.training.engine import Engine
+from pipeline.training.high_water import HighWater
+from pipeline.training.norms import DEFAULT_EVERY_STEPS, Norms
+from pipeline.training.recorder import StepRecord
+from pipeline.training.runtime import prepare_process
+from pipeline.training.timing import Part
+
+SEQUENCES, SEQ_LEN, VOCAB = 4, 256, 16384
+MOST = 0.01
+LOOPS = 10_000
+
+
+@dataclass
+class Seconds:
+    """Of each step, and of its optimizer, with and without a look at the norms."""
+
+    steps: list[float] = field(default_factory=list)
+    plain: list[float] = field(default_factory=list)
+    looking: list[float] = field(default_factory=list)
+
+    @property
+    def look(self) -> float:
+        pairs = zip(self.looking, self.plain, strict=True)
+        return statistics.median(looking - plain for looking, plain in pairs)
+
+
+def main() -> int:
+    options = arguments(__doc__ or "").parse_args()
+    engine = _engine()
+    found = _train(engine, options.repeats)
+    step = statistics.median(found.steps)
+    high_water = HighWater(engine.device)
+    parts = _parts_in_a_step(engine) * _seconds_each(lambda: _pass(engine))
+    memory = _seconds_each(lambda: high_water.take(1))
+    costs = {
+        "time by part, every step": parts / step,
+        "memory, every step": memory / step,
+        f"norms by layer, every {DEFAULT_EVERY_STEPS} steps": found.look / DEFAULT_EVERY_STEPS / step,
+    }
+    limits = [Limit(f"part of a step: {what}", cost, most=MOST) for what, cost in costs.items()]
+    limits.append(Limit("part of a step: together", sum(costs.values()), most=MOST))
+    facts = {"step_seconds": step, "look_seconds": found.look}
+    return (
+        0
+        if publish([Result("What showing costs", limits=limits, facts=facts)], json_file=options.json)
+        else 1
+    )
+
+
+def _engine() -> Engine:
+    prepare_process(threads=len(os.sched_getaffinity(0)))
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    shape = {
+        "hidden_size": 512,
+        "intermediate_size": 1408,
+        "num_layers": 6,
+        "num_heads": 8,
+        "num_kv_heads": 8,
+    }
+    config = TrainingConfig(global_batch_tokens=SEQUENCES * SEQ_LEN, seq_len=SEQ_LEN)
+    split = split_batch(config, world_size=1, micro_batch_size=SEQUENCES)
+    model = build_model(LlamaConfig(vocab_size=VOCAB, max_seq_len=SEQ_LEN, tie_embeddings=True, **shape))
+    return Engine(CausalLM(model), config, resources=Resources(), split=split)
+
+
+def _train(engine: Engine, repeats: int) -> Seconds:
+    """Steps with and without a look, in turn, after one of each that does not count."""
+    norms = Norms(engine, 2, next_step=1, last_step=0)
+    found = Seconds()
+    for step in range(1, 2 * (repeats + 1) + 1):
+        begun = time.perf_counter()
+        _accumulate(engine)
+        between = time.perf_counter()
+        outcome = engine.apply(1e-3)
+        norms.offer(StepRecord(step, 0.0, 1e-3, outcome.grad_norm, 0.0))
+        ended = time.perf_counter()
+        if step > 2:
+            (found.plain if step % 2 else found.looking).append(ended - between)
+            found.steps += [ended - begun] if step % 2 else []
+    return found
+
+
+def _accumulate(engine: Engine) -> None:
+    tokens = torch.randint(VOCAB, (SEQUENCES, SEQ_LEN + 1)).numpy()
+    batch = {"input_ids": tokens[:, :-1].copy(), "labels": tokens[:, 1:].copy()}
+    engine.accumulate(batch, num_targets=SEQUENCES * SEQ_LEN, last=True)
+
+
+def _parts_in_a_step(engine: Engine) -> int:
+    """Times that the clock is handed over and back: by the engine, and twice by the loop for the data."""
+    count, part = 2, engine.timing.part
+
+    def counted(which: Part) -> object:
+        nonlocal count
+        count += 1
+        return part(which)
+
+    engine.timing.part = counted
+    _accumulate(engine)
+    engine.apply(1e-3)
+    del engine.timing.part
+    return count
+
+
+def _pass(engine: Engine) -> None:
+    with engine.timing.part(Part.data):
+        pass
+
+
+def _seconds_each(call: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    for _ in range(LOOPS):
+        call()
+    return (time.perf_counter() - begun) / LOOPS
+
+
+if __name__ == "__main__":
+    sys.exit(main())
