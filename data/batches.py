@@ -133,9 +133,10 @@ class TrainingBatches:
         sequence, pool = divmod(sequence_id, len(self.pools))
         return pool, self.pools[pool].spans(sequence)
 
-    def document_names(self, step: int, *, limit: int) -> list[str]:
-        """Up to `limit` ids of documents or examples in the global batch, for a report on the step."""
-        found = (self.spans(sequence) for sequence in self.sequence_ids(step).tolist())
+    def document_names(self, step: int, *, limit: int, places: range | None = None) -> list[str]:
+        """Up to `limit` ids of documents or examples at `places` of the global batch (None: all), for a report."""
+        ids = self.sequence_ids(step)[places.start : places.stop] if places else self.sequence_ids(step)
+        found = (self.spans(sequence) for sequence in ids.tolist())
         names = (self.pools[pool].shards.row_name(span.row) for pool, spans in found for span in spans)
         return list(islice(names, limit))
 

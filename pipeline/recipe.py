@@ -49,13 +49,19 @@ def check_resources(config: PipelineConfig) -> None:
     Raises:
         ConfigError: the first of them.
     """
-    for node in config.resources:
+    for node, resources in config.resources.items():
         if node not in config.stages and node != "default":
             raise ConfigError(
                 f'there is no node "{node}" in this recipe',
                 where=f"resources.{node}",
                 allowed=", ".join(["default", *config.stages]),
                 do=f"{close_match(node, config.stages)}correct the name",
+            )
+        for name, allowed in resources.out_of_range():
+            value = getattr(resources, name)
+            where = f"resources.{node}.{name}"
+            raise ConfigError(
+                f"{name} is {value}", where=where, allowed=allowed, do="set one of these, or null"
             )
     for node, stage in config.stages.items():
         for problem in stage.resource_problems(config.resources_of(node)):

@@ -1,6 +1,31 @@
 """Circumstance: what a node runs on. Nothing here changes a result, so nothing here is identity."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
+
+_AT_LEAST_ONE: tuple[str, Callable[[Any], bool]] = (">= 1", lambda value: value >= 1)
+_AT_LEAST_ZERO: tuple[str, Callable[[Any], bool]] = (">= 0", lambda value: value >= 0)
+_ABOVE_ZERO: tuple[str, Callable[[Any], bool]] = ("> 0", lambda value: value > 0)
+RANGES = {
+    "num_workers": _AT_LEAST_ONE,
+    "num_gpus": _AT_LEAST_ZERO,
+    "gpu_memory_gib": _ABOVE_ZERO,
+    "cpus_per_worker": _AT_LEAST_ONE,
+    "zero_stage": ("0, 1, 2 or 3", lambda value: value in range(4)),
+    "micro_batch_size": _AT_LEAST_ONE,
+    "checkpoint_every_steps": _AT_LEAST_ONE,
+    "keep_checkpoints_every_steps": _AT_LEAST_ONE,
+    "log_every_steps": _AT_LEAST_ONE,
+    "norms_every_steps": _AT_LEAST_ONE,
+    "profile_steps": (
+        "[step], or [first, last] with 1 <= first <= last, as [10, 12]",
+        lambda steps: len(steps) in (1, 2) and 1 <= steps[0] <= steps[-1],
+    ),
+    "max_failures": _AT_LEAST_ZERO,
+    "hang_seconds": _ABOVE_ZERO,
+}
+"Of each field: what is allowed, in words and as a test."
 
 
 @dataclass
@@ -39,6 +64,15 @@ class Resources:
     the only one. None: no trace."""
     max_failures: int | None = None
     "Lost workers after which a node fails; >= 0. None: 3."
+    hang_seconds: float | None = None
+    "Without a sign of life for so long a rank hangs, and is lost; ten times it at the start; > 0. None: 90."
+
+    def out_of_range(self) -> list[tuple[str, str]]:
+        """Each field that has a value which cannot be, and what is allowed."""
+        found = ((name, getattr(self, name), allowed, holds) for name, (allowed, holds) in RANGES.items())
+        return [
+            (name, allowed) for name, value, allowed, holds in found if value is not None and not holds(value)
+        ]
 
     def over(self, default: "Resources") -> "Resources":
         """These resources, with `default` wherever nothing is set here."""

@@ -13,7 +13,7 @@ from pipeline.dag.stage import Input, Problem, StageContext, StageResult
 from pipeline.dag.store import Manifest
 from pipeline.errors import ConfigError
 from pipeline.stages.sharding import ARROW
-from pipeline.training.config import Packing, TrainingConfig, split_batch, trace_problems
+from pipeline.training.config import Packing, TrainingConfig, split_batch
 from pipeline.training.fit import Fit, fitted, memory_with
 from pipeline.training.memory import GIB
 from pipeline.training.placement import settled
@@ -35,7 +35,7 @@ def fitting_problems(model: ModelConfig, config: TrainingConfig) -> list[Problem
 
 
 def batch_problems(config: TrainingConfig, resources: Resources) -> list[Problem]:
-    """A global batch that the ranks or the micro batch cannot divide; steps to trace that are none."""
+    """A global batch that the ranks or the micro batch cannot divide."""
     if config.problems():
         return []
     try:
@@ -45,7 +45,7 @@ def batch_problems(config: TrainingConfig, resources: Resources) -> list[Problem
     except ConfigError as error:
         field = error.where.rpartition(".")[2]
         return [Problem(field, error.what, error.allowed, error.do)]
-    return trace_problems(resources)
+    return []
 
 
 def estimate(

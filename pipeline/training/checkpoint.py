@@ -63,8 +63,9 @@ def restore(engine: Engine, scratch: Folder, manifest: Manifest) -> None:
             reader.read_into(part, kind=kind, name=fragment.name, start=fragment.start)
     if engine.loss_scale:
         engine.loss_scale.restore(manifest["loss_scale"])
+    engine.spikes.restore(manifest.get("spikes"))
     skipped = engine.loss_scale.num_skipped if engine.loss_scale else 0
-    set_updates(engine, int(manifest["step"]) - skipped)
+    set_updates(engine, int(manifest["step"]) - skipped - engine.spikes.num_left_out)
     renew(engine)
 
 

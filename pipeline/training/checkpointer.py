@@ -119,6 +119,10 @@ class Checkpointer:
         if step == self.rhythm.last_step:
             self._settle(patience=PATIENCE_SECONDS)
 
+    def settle(self) -> None:
+        """See the checkpoint in flight to its end, however long that takes: for whoever is about to go back to it."""
+        self._settle(patience=PATIENCE_SECONDS)
+
     def close(self) -> None:
         """Let the checkpoint in flight be written, where that does not take long; each rank for itself."""
         if self._writing:
@@ -177,7 +181,7 @@ class Checkpointer:
         manifest = {"step": step, "kind": kind, "shapes": shapes}
         if self.engine.loss_scale:
             manifest["loss_scale"] = self.engine.loss_scale.state()
-        return manifest
+        return manifest | {"spikes": self.engine.spikes.state()}
 
     def _write_part(self, step: int, fragments: list[Fragment], _: Writing) -> None:
         """In the thread: this rank's file, then its receipt."""

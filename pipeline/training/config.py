@@ -7,6 +7,7 @@ from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Problem
 from pipeline.errors import ConfigError
 from pipeline.training.length import LengthSettings
+from pipeline.training.spikes import SpikeSettings
 
 FAST_MICRO_BATCH_TOKENS = 8192
 """Tokens in a rank's forward pass beyond which a larger one is no faster; measured, see `micro_batch_size_for`."""
@@ -46,7 +47,7 @@ class Packing(Enum):
 
 
 @dataclass
-class TrainingConfig(LengthSettings):
+class TrainingConfig(LengthSettings, SpikeSettings):
     """The optimization: every field changes the weights that come out, and none says where they are computed."""
 
     learning_rate: float = 1e-3
@@ -92,6 +93,7 @@ class TrainingConfig(LengthSettings):
     def _out_of_range(self) -> list[Problem]:
         ranges = [
             *self._length_ranges(),
+            *self._spike_ranges(),
             ("learning_rate", self.learning_rate > 0, "> 0"),
             ("min_learning_rate_fraction", 0 <= self.min_learning_rate_fraction <= 1, "in [0, 1]"),
             ("weight_decay", self.weight_decay >= 0, ">= 0"),
@@ -166,12 +168,3 @@ def zero_stage_of(config: TrainingConfig, resources: Resources, *, world_size: i
     """
     asked = resources.zero_stage if resources.zero_stage is not None else int(world_size > 1)
     return asked if config.precision is Precision.fp32 else max(asked, 1)
-
-
-def trace_problems(resources: Resources) -> list[Problem]:
-    """What is wrong with `profile_steps`."""
-    steps = resources.profile_steps
-    if steps is None or (len(steps) in (1, 2) and 1 <= steps[0] <= steps[-1]):
-        return []
-    what = f"{list(steps)} is neither a step nor a first and a last one"
-    return [Problem("profile_steps", what, "[step], or [first, last] with 1 <= first <= last", "[10, 12]")]

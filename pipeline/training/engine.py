@@ -18,7 +18,9 @@ from pipeline.training.config import BatchSplit, Precision, TrainingConfig, zero
 from pipeline.training.loss_scale import LossScale, Scaling
 from pipeline.training.memory import REDUCE_BUCKET
 from pipeline.training.optimizer import add_to_average, build_optimizer, clip_gradients, set_learning_rate
+from pipeline.training.pulse import Phase, Pulse
 from pipeline.training.runtime import import_deepspeed
+from pipeline.training.spikes import SpikeGuard
 from pipeline.training.timing import Part, time_exchanges, timing_on
 
 WEIGHTS_STAGE = 3
@@ -75,6 +77,9 @@ class Engine:
         self.split, self.config = split, config
         self.num_updates = 0
         "Updates made, from the beginning of the run."
+        self.spikes = SpikeGuard(config)
+        self.pulse = Pulse()
+        "Told what is being done; a watchdog may watch it."
         self.stage = zero_stage_of(config, resources, world_size=split.world_size)
         num_weights = sum(parameter.numel() for parameter in objective.parameters())
         deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
@@ -114,11 +119,13 @@ class Engine:
         averages over ranks, so each rank's part is multiplied by their number, and its division by the accumulation
         steps is left out.
         """
+        self.pulse.enter(Phase.forward)
         self.deepspeed.set_gradient_accumulation_boundary(last)
         with self.timing.part(Part.data):
             inputs = self._to_tensors(batch)
         with self.timing.part(Part.forward):
             found: LossSum = self.deepspeed(**inputs)
+        self.pulse.enter(Phase.backward)
         with self.timing.part(Part.backward):
             self.deepspeed.backward(
                 found.loss_sum * (self.split.world_size / num_targets), scale_wrt_gas=False
@@ -127,14 +134,30 @@ class Engine:
 
     def apply(self, learning_rate: float) -> StepOutcome:
         """Clip, and update the weights and their mean; not on any rank where the gradient is not finite."""
+        self.pulse.enter(Phase.optimizer)
         set_learning_rate(self.optimizer, learning_rate)
         with self.timing.part(Part.optimizer):
-            outcome = self._step_partitioned() if self.stage > 0 else self._step_replicated()
+            outcome = self._step()
             if outcome.applied:
                 self.num_updates += 1
                 if self.config.ema_decay:
                     add_to_average(self.optimizer, decay=self.config.ema_decay, num_updates=self.num_updates)
         return outcome
+
+    def leave_out(self) -> StepOutcome:
+        """Let go of the gradients that were accumulated: no weight, state or mean changes."""
+        self.pulse.enter(Phase.optimizer)
+        # DeepSpeed has no call for it, and each of its stages keeps gradients elsewhere: it makes a step of nothing
+        self.optimizer.step = _nothing  # type: ignore[assignment]
+        try:
+            outcome = self._step()
+        finally:
+            del self.optimizer.step
+        self.spikes.num_left_out += outcome.applied  # a step that fp16 skips is counted there
+        return outcome
+
+    def _step(self) -> StepOutcome:
+        return self._step_partitioned() if self.stage > 0 else self._step_replicated()
 
     def _step_partitioned(self) -> StepOutcome:
         before = self.loss_scale.value if self.loss_scale else 1.0
@@ -150,9 +173,16 @@ class Engine:
         self.deepspeed.step()
         return StepOutcome(float(norm), applied=True)
 
+    def gradients(self, batch: Batch) -> tuple[torch.Tensor, ...]:
+        """Of the summed loss of a batch, on this rank alone and kept nowhere; not under ZeRO 3."""
+        parameters = [each for each in self.objective.parameters() if each.requires_grad]
+        loss_sum = self.objective(**self._to_tensors(batch)).loss_sum
+        return torch.autograd.grad(loss_sum, parameters, allow_unused=True, materialize_grads=True)
+
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> torch.Tensor:
         """The summed loss of a batch, without gradients."""
+        self.pulse.enter(Phase.evaluation)
         loss_sum: torch.Tensor = self.deepspeed(**self._to_tensors(batch)).loss_sum
         return loss_sum
 
@@ -168,6 +198,10 @@ class Engine:
         return {
             name: torch.from_numpy(array).to(self.device, non_blocking=True) for name, array in batch.items()
         }
+
+
+def _nothing(*_args: Any, **_kwargs: Any) -> None:
+    """In place of an optimizer's step."""
 
 
 def _require_fp16(config: TrainingConfig, accelerator: Any) -> None:

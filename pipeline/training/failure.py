@@ -49,13 +49,15 @@ def as_rank_error(error: BaseException, *, rank: int) -> RankError:
     return RankError(failure, _told(error))
 
 
-def first_cause(failures: dict[int, Exception]) -> HeadraceError:
-    """The error to show for the exceptions of the ranks of a failed group."""
+def first_cause(failures: dict[int, Exception], *, hang: HeadraceError | None = None) -> HeadraceError:
+    """The error to show for the exceptions of the ranks of a failed group, one of which may have reported a hang."""
     known = sorted(
         (error for error in failures.values() if isinstance(error, RankError)),
         key=lambda error: (error.failure.may_pass, error.failure.failed_at),
     )
     lost = sorted(rank for rank, error in failures.items() if not isinstance(error, RankError))
+    if hang and (not known or known[0].failure.may_pass):
+        return hang
     if lost and (not known or known[0].failure.may_pass):
         return _lost(lost[0], failures[lost[0]])
     first = known[0]
@@ -85,8 +87,10 @@ def _may_pass(error: BaseException) -> bool:
 
 def _lost(rank: int, error: Exception) -> StageFailedError:
     words = str(error).strip().splitlines() or [type(error).__name__]
+    stands_still = type(error).__name__ == "WorkerHealthCheckTimeoutError"
+    why = f"hangs: {words[0]}" if stands_still else f"was lost again and again: {words[-1].strip()}"
     return StageFailedError(
-        f"rank {rank} was lost again and again: {words[-1].strip()}",
+        f"rank {rank} {why}",
         where=f"rank {rank}",
         allowed="ranks that stay alive, within resources.max_failures",
         do="look for a full memory or a dead node; the same command goes on from the last checkpoint",

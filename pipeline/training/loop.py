@@ -5,16 +5,17 @@ import time
 from collections.abc import Callable, Iterable
 
 from data.batches import TrainingBatches
-from pipeline.errors import StageFailedError
 from pipeline.training.checkpointer import Checkpointer
 from pipeline.training.engine import Engine
 from pipeline.training.evaluator import Evaluator
+from pipeline.training.finite import wrong_gradient, wrong_loss
 from pipeline.training.losses import MeanLoss, StepLoss
+from pipeline.training.pulse import Phase
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import Recorder, StepRecord
+from pipeline.training.rewind import rewind
+from pipeline.training.spikes import SpikePolicy
 from pipeline.training.timing import Part
-
-NAMED_AT_MOST = 8
 
 
 def train(
@@ -31,8 +32,15 @@ def train(
     """Make the updates of `steps`; recorder, evaluator and checkpointer know when they are due."""
     for step in steps:
         record = train_step(engine, batches, ranks=ranks, step=step, learning_rate=learning_rate_at(step))
+        engine.pulse.enter(Phase.record)
         recorder.offer(record)
+        if record.spike and record.spike.policy is SpikePolicy.rewind:
+            kept = rewind(checkpointer, record.step)
+            recorder.say(
+                f"back to the checkpoint of step {kept}: steps {kept + 1} to {record.step} are left out"
+            )
         evaluator.offer(record.step)
+        engine.pulse.enter(Phase.checkpoint)
         checkpointer.offer(record.step)
     recorder.close()
 
@@ -47,20 +55,33 @@ def train_step(
     """
     started_at = time.perf_counter()
     loss = accumulate(engine, batches, ranks=ranks, step=step)
-    if not math.isfinite(loss.mean):
-        raise not_finite("loss", loss.mean, batches, step)
-    outcome = engine.apply(learning_rate)
+    spike = engine.spikes.judge(loss.mean)
+    if spike and spike.policy is SpikePolicy.cut_rate:
+        learning_rate /= engine.config.spike_rate_divisor
+    leaves_out = spike is not None and spike.policy is not SpikePolicy.cut_rate
+    outcome = engine.leave_out() if leaves_out else engine.apply(learning_rate)
     if not outcome.applied and outcome.scaling is None:
-        raise not_finite("gradient norm", outcome.grad_norm, batches, step)
-    seconds = time.perf_counter() - started_at
+        raise wrong_gradient(engine, batches, ranks=ranks, step=step, norm=outcome.grad_norm)
     return StepRecord(
-        step + 1, loss.mean, learning_rate, outcome.grad_norm, seconds, outcome.scaling, loss.by_source
+        step=step + 1,
+        loss=loss.mean,
+        learning_rate=learning_rate,
+        grad_norm=outcome.grad_norm,
+        seconds=time.perf_counter() - started_at,
+        scaling=outcome.scaling,
+        loss_by_source=loss.by_source,
+        spike=spike,
     )
 
 
 def accumulate(engine: Engine, batches: TrainingBatches, *, ranks: Ranks, step: int) -> MeanLoss:
-    """Forward and backward of the global batch, this rank's share of it in micro batches; its loss."""
+    """Forward and backward of the global batch, this rank's share of it in micro batches; its loss.
+
+    Raises:
+        StageFailedError: the loss is not finite; on all ranks, with the first rank that had one, and its documents.
+    """
     split = engine.split
+    engine.pulse.enter(Phase.data, step + 1)
     with engine.timing.part(Part.data):
         loss = StepLoss(engine, batches, step)
     for micro_step in range(split.gradient_accumulation_steps):
@@ -70,21 +91,13 @@ def accumulate(engine: Engine, batches: TrainingBatches, *, ranks: Ranks, step: 
             "micro_step": micro_step,
             "micro_batch_size": split.micro_batch_size,
         }
+        engine.pulse.enter(Phase.data, step + 1)
         with engine.timing.part(Part.data):
             batch, sources = batches.batch(step, **place), batches.sources(step, **place)
         last = micro_step == split.gradient_accumulation_steps - 1
         loss.add(engine.accumulate(batch, num_targets=loss.num_targets, last=last), sources)
-    return loss.mean()
-
-
-def not_finite(what: str, value: float, batches: TrainingBatches, step: int) -> StageFailedError:
-    """The error that names the step and what was in its batch."""
-    ids = batches.sequence_ids(step).tolist()
-    shown = ", ".join(map(str, ids[:NAMED_AT_MOST])) + (", …" if len(ids) > NAMED_AT_MOST else "")
-    documents = ", ".join(batches.document_names(step, limit=NAMED_AT_MOST))
-    return StageFailedError(
-        f"the {what} is {value} at step {step + 1}: stopped before the update",
-        where=f"sequences {shown}; documents {documents}",
-        allowed="a finite number",
-        do="lower learning_rate, lengthen warmup_steps, or look at these documents with `headrace inspect`",
-    )
+    engine.pulse.enter(Phase.exchange)
+    found = loss.mean()
+    if not math.isfinite(found.mean):
+        raise wrong_loss(engine, batches, ranks=ranks, step=step, losses=loss.of_micro_steps, loss=found.mean)
+    return found

@@ -30,6 +30,7 @@ class StepLoss:
 
     def __init__(self, engine: Engine, batches: TrainingBatches, step: int) -> None:
         self._engine, self._names = engine, batches.names
+        self.of_micro_steps: list[torch.Tensor] = []
         self._targets = batches.targets_by_source(step)
         self._total = torch.zeros((), dtype=torch.float32, device=engine.device)
         self._by_source = torch.zeros(len(batches.names), dtype=torch.float32, device=engine.device)
@@ -41,6 +42,7 @@ class StepLoss:
 
     def add(self, found: LossSum, sources: Ints) -> None:
         """Add a micro batch, whose rows are of these sources, [B]."""
+        self.of_micro_steps.append(found.loss_sum)
         self._total += found.loss_sum
         if self._names:
             sources_of_rows = torch.from_numpy(sources).to(self._engine.device, non_blocking=True)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from pipeline.dag.stage import Channel
 from pipeline.training.loss_scale import Scaling
 from pipeline.training.ranks import Ranks
+from pipeline.training.spikes import Spike, SpikePolicy
 from pipeline.training.throughput import Throughput
 
 METRICS_FILE = "metrics.jsonl"
@@ -34,6 +35,7 @@ class StepRecord:
     "Of fp16."
     loss_by_source: dict[str, float] = field(default_factory=dict)
     "Mean loss of the targets of each source that the batch is from, where there are several."
+    spike: Spike | None = None
 
     def metrics(self) -> dict[str, float]:
         """By their names; a skipped step's gradient has no norm."""
@@ -95,6 +97,8 @@ class Recorder:
                 f"step {record.step}: gradients too large for fp16, the update is skipped; the loss scale is now "
                 f"{record.scaling.loss_scale:g}"
             )
+        if record.spike:
+            self._tell_spike(record, record.spike)
         if record.step % self.every_steps and record.step != self._num_steps:
             return
         metrics = record.metrics() | self.throughput.take() | self._gauged()
@@ -107,6 +111,16 @@ class Recorder:
         """After the last step: record what has come since its record."""
         self.add(self._num_steps, self._gauged())
         self.flush()
+
+    def _tell_spike(self, record: StepRecord, spike: Spike) -> None:
+        what = f"step {record.step}: the loss of {spike.loss:.4g} is a spike, above {spike.limit:.4g}"
+        outcome = (
+            f"its update is made at a rate of {record.learning_rate:.3g}"
+            if spike.policy is SpikePolicy.cut_rate
+            else "its update is left out"
+        )
+        self.say(f"{what}: {outcome}")
+        self.add(record.step, {"train/spikes": spike.number})
 
     def add(self, step: int, metrics: dict[str, float]) -> None:
         """Record metrics that belong to `step`, if there are any."""

@@ -27,13 +27,16 @@ from pipeline.training.high_water import HighWater
 from pipeline.training.job import TrainingJob, TrainingResult
 from pipeline.training.loop import train
 from pipeline.training.norms import DEFAULT_EVERY_STEPS, Norms
+from pipeline.training.pulse import Phase, Pulse
 from pipeline.training.ranks import Ranks, current_ranks
 from pipeline.training.recorder import METRICS_FILE, Gauge, Recorder
 from pipeline.training.runtime import device_of_rank
 from pipeline.training.schedule import learning_rate_at
 from pipeline.training.sources import Learned
+from pipeline.training.spikes import SpikePolicy
 from pipeline.training.throughput import Throughput, measure_matmul_roof
 from pipeline.training.trace import Trace
+from pipeline.training.watchdog import watched
 
 CHECKPOINT_EVERY_STEPS = 50
 
@@ -53,18 +56,25 @@ class Order:
 
 def work(order: Order) -> TrainingResult:
     """Train from the newest whole checkpoint, or from the beginning, to the artifact; all ranks together."""
-    ranks = current_ranks()
+    ranks, hang_seconds = current_ranks(), order.resources.hang_seconds
+    watch = watched(ranks=ranks, scratch=order.scratch, channel=order.channel, hang_seconds=hang_seconds)
+    with watch as pulse:
+        return _work(order, ranks, pulse)
+
+
+def _work(order: Order, ranks: Ranks, pulse: Pulse) -> TrainingResult:
     training = order.job.training
     corpus = open_corpus(order.job, lambda text: _tell(order.channel, ranks, text))
     high_water = HighWater(device_of_rank())
     engine = build_engine(order, corpus.learned.vocab_size, ranks)
+    engine.pulse = pulse
     recorder = build_recorder(order, engine, corpus.learned, ranks, [engine.timing, high_water])
     first_step = resume(order, engine, recorder, ranks)
     last = corpus.learned.length.num_steps
     evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, training.eval_every_steps, last)
-    checkpointer = Checkpointer(
-        engine, order.scratch, ranks, recorder, _rhythm(order.resources, last), first_step
-    )
+    checkpointer = Checkpointer(engine, order.scratch, ranks, recorder, _rhythm(order, last), first_step)
+    if training.spike_policy is SpikePolicy.rewind and first_step == 0:
+        checkpointer.save(0)
     recorder.say(f"ready {time.time() - order.ordered_at:.1f} s after the start, at step {first_step}")
     norms_every = order.resources.norms_every_steps or max(DEFAULT_EVERY_STEPS, recorder.every_steps)
     recorder.watchers = [Norms(engine, norms_every, next_step=first_step + 1, last_step=last)]
@@ -81,6 +91,7 @@ def work(order: Order) -> TrainingResult:
             evaluator=evaluator,
             checkpointer=checkpointer,
         )
+    pulse.enter(Phase.artifact)
     model = order.job.model.with_vocab_size(corpus.learned.vocab_size)
     if ranks.is_first:
         write_artifact(order.job, model, scratch=order.scratch, output=order.output, recorder=recorder)
@@ -93,8 +104,11 @@ def work(order: Order) -> TrainingResult:
     return TrainingResult(counters | corpus.learned.counters(), recorder.newest() | corpus.learned.metrics())
 
 
-def _rhythm(resources: Resources, last_step: int) -> Rhythm:
+def _rhythm(order: Order, last_step: int) -> Rhythm:
+    training, resources = order.job.training, order.resources
     every = resources.checkpoint_every_steps or CHECKPOINT_EVERY_STEPS
+    if training.spike_policy is SpikePolicy.rewind:  # where a spike goes back to is identity
+        every = training.spike_rewind_steps
     return Rhythm(every, last_step, resources.keep_checkpoints_every_steps)
 
 

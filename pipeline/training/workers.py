@@ -18,6 +18,7 @@ from pipeline.training.fit import fitted
 from pipeline.training.job import TrainingJob, TrainingResult
 from pipeline.training.memory import GIB
 from pipeline.training.placement import settled
+from pipeline.training.watchdog import HANG_SECONDS, reported_hang
 
 MAX_FAILURES = 3
 DRIVER_SETTINGS = {
@@ -25,6 +26,9 @@ DRIVER_SETTINGS = {
     "RAY_TRAIN_METRICS_ENABLED": "0",  # for Ray's dashboard; our own metrics are on the channel
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
+STANDSTILL_SETTING = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
+STANDSTILL_GRACE_SECONDS = 20
+"After which Ray ends a rank that stands still: a single one, that no other watches."
 
 
 def launch(
@@ -49,6 +53,7 @@ def launch(
     split_batch(job.training, world_size=resources.num_workers, micro_batch_size=resources.micro_batch_size)
     resources = _fitting(job, resources, channel, vocab_size)
     prepare_driver()
+    os.environ[STANDSTILL_SETTING] = str((resources.hang_seconds or HANG_SECONDS) + STANDSTILL_GRACE_SECONDS)
     from ray.train import TrainingFailedError
 
     with tempfile.TemporaryDirectory(prefix="headrace-ray-train-") as storage:
@@ -56,7 +61,7 @@ def launch(
         try:
             return _result(trainer.fit())
         except TrainingFailedError as error:
-            raise _explained(error) from error
+            raise _explained(error, scratch) from error
 
 
 def _fitting(job: TrainingJob, resources: Resources, channel: Channel, vocab_size: int) -> Resources:
@@ -153,10 +158,10 @@ def _result(fitted: Any) -> TrainingResult:
     return returned
 
 
-def _explained(error: Exception) -> Exception:
+def _explained(error: Exception, scratch: Folder) -> Exception:
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     if failures:
-        return first_cause(failures)
+        return first_cause(failures, hang=reported_hang(scratch))
     return StageFailedError(
         f"the training workers could not be started: {error}",
         where="resources",

@@ -111,16 +111,6 @@ def test_a_value_that_cannot_work_is_explained(refused, override, what, where):
     assert where in error.where, error
 
 
-def test_resources_of_a_node_stand_over_the_default():
-    config = compose_recipe(
-        ["resources.default.zero_stage=1", "resources.base.zero_stage=2", "resources.base.num_workers=2"]
-    ).config
-    assert config.resources_of("base").zero_stage == 2
-    assert config.resources_of("base").num_workers == 2
-    assert config.resources_of("summarizer").zero_stage == 1
-    assert config.resources_of("summarizer").num_workers is None
-
-
 def test_published_rules_are_chosen_by_name_and_each_threshold_can_be_changed():
     config: Any = compose_recipe(
         ["+rules@stages.clean.rules=fineweb", "stages.clean.rules.min_words=20"]

@@ -9,6 +9,7 @@ import torch
 
 from data.errors import DataError
 from data.mixture import MixtureRules
+from model.registry import build_model
 from model.weights import load_weights
 from pipeline.errors import StageFailedError
 from pipeline.training.config import OptimizerKind, Packing, Precision
@@ -89,6 +90,38 @@ def test_a_number_that_is_not_finite_stops_before_the_update(here, make_job):
     assert "at step " in error.what
     assert "sequences " in error.where
     assert "doc-1-" in error.where
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("what", ["loss", "gradient norm"])
+def test_the_micro_batch_that_is_not_finite_is_named(here, make_job, monkeypatch, what, stage):
+    """The third micro batch of the second step makes every loss, or every gradient, infinite that it has a part in."""
+    shown = []
+
+    def poison(_module, inputs, output):
+        shown.append(inputs[0].detach().clone())
+        if len(shown) < 7 or not torch.equal(shown[-1], shown[6]):
+            return None
+        if what == "loss":
+            return output * torch.inf
+        output.register_hook(lambda gradient: gradient * torch.inf)
+        return output
+
+    def build(config):
+        model = build_model(config)
+        next(each for each in model.modules() if isinstance(each, torch.nn.Embedding)).register_forward_hook(
+            poison
+        )
+        return model
+
+    monkeypatch.setattr("pipeline.training.worker.build_model", build)
+    with pytest.raises(StageFailedError) as raised:
+        here.run(make_job(), "run", micro_batch_size=2, zero_stage=stage)
+    assert f"the {what} is" in raised.value.what
+    assert "at step 2: stopped before the update" in raised.value.what
+    if what == "loss" or stage < 3:
+        assert raised.value.where.startswith("first on rank 0, in micro step 3 of 4: sequences ")
+        assert len(raised.value.where.partition("sequences ")[2].partition(";")[0].split(", ")) == 2
 
 
 def test_the_artifact_is_fp32_weights_with_config_tokenizer_and_log(here, make_job):

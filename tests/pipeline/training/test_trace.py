@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dag.resources import Resources
-from pipeline.training.config import trace_problems
 from pipeline.training.trace import TRACE_FILE
 
 STEP_PARTS = ("forward", "backward", "optimizer")
@@ -36,12 +34,3 @@ def test_a_trace_has_the_kernels_and_parts_of_its_steps(here, make_job, steps, n
 def test_nothing_is_traced_unless_asked(here, make_job):
     here.run(make_job(num_steps=2), "run")
     assert not (here.root / "run/output" / TRACE_FILE).exists()
-
-
-def test_steps_that_are_no_range_are_a_problem():
-    assert trace_problems(Resources()) == []
-    assert trace_problems(Resources(profile_steps=[10, 12])) == []
-    assert trace_problems(Resources(profile_steps=[3])) == []
-    for steps in ([], [0], [0, 2], [4, 3], [1, 2, 3]):
-        (problem,) = trace_problems(Resources(profile_steps=steps))
-        assert problem.field == "profile_steps"

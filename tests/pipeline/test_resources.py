@@ -1,0 +1,52 @@
+"""What a recipe says of a node's resources: ranges, and the default for all nodes."""
+
+from dataclasses import fields
+from itertools import cycle
+
+import pytest
+
+from pipeline.config import compose_recipe
+from pipeline.dag.resources import RANGES, Resources
+from pipeline.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("num_workers", [1], [0, -1]),
+        ("num_gpus", [0, 0.5], [-1]),
+        ("gpu_memory_gib", [0.5], [0]),
+        ("cpus_per_worker", [1], [0]),
+        ("zero_stage", [0, 3], [-1, 4]),
+        ("micro_batch_size", [1], [0]),
+        ("checkpoint_every_steps", [1], [0]),
+        ("keep_checkpoints_every_steps", [1], [0]),
+        ("log_every_steps", [1], [0]),
+        ("norms_every_steps", [1], [0]),
+        ("profile_steps", ["[3]", "[10,12]"], ["[]", "[0]", "[0,2]", "[4,3]", "[1,2,3]"]),
+        ("max_failures", [0], [-1]),
+        ("hang_seconds", [0.5], [0]),
+    ],
+)
+def test_resources_out_of_range_are_refused_wherever_they_are_set(name, right, wrong):
+    for value in [*right, "null"]:
+        compose_recipe([f"resources.base.{name}={value}"])
+    for value, node in zip(wrong, cycle(["default", "base"]), strict=False):
+        with pytest.raises(ConfigError, match=name) as refused:
+            compose_recipe([f"resources.{node}.{name}={value}"])
+        assert refused.value.where == f"resources.{node}.{name}"
+
+
+def test_every_number_of_resources_has_a_range():
+    numbers = {each.name for each in fields(Resources) if "bool" not in str(each.type)}
+    assert set(RANGES) == numbers
+
+
+def test_resources_of_a_node_stand_over_the_default():
+    config = compose_recipe(
+        ["resources.default.zero_stage=1", "resources.base.zero_stage=2", "resources.base.num_workers=2"]
+    ).config
+    assert config.resources_of("base").zero_stage == 2
+    assert config.resources_of("base").num_workers == 2
+    assert config.resources_of("summarizer").zero_stage == 1
+    assert config.resources_of("summarizer").num_workers is None
