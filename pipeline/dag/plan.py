@@ -120,12 +120,11 @@ class Planner:
     @cached_property
     def followed(self) -> set[str]:
         """The nodes that another one would begin on before they are whole."""
-        return {
-            edge.node
-            for node, stage in self.graph.stages.items()
-            for name in stage.follows()
-            for edge in self.graph.edges[node][name]
-        }
+        return set().union(*map(self._followed_by, self.graph.stages))
+
+    def _followed_by(self, node: str) -> set[str]:
+        ports = self.graph.stages[node].follows()
+        return {edge.node for name in ports for edge in self.graph.edges[node][name]}
 
     def find(self, node: str, key: str) -> Artifact | None:
         """The artifact of a fingerprint, its files checked against their digests where they changed on disk."""
@@ -157,8 +156,7 @@ class Planner:
         return found
 
     def _after(self, node: str, unbuilt: Sequence[str]) -> str:
-        ports = self.graph.stages[node].follows()
-        followed = {edge.node for name in ports for edge in self.graph.edges[node][name]}
+        followed = self._followed_by(node)
         whole = ", ".join(each for each in unbuilt if each not in followed)
         begun = ", ".join(each for each in unbuilt if each in followed)
         return "after " + " and ".join(filter(None, [whole, begun and f"the first files of {begun}"]))
