@@ -14,35 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from measure import Limit, Result, arguments, publish
+from one_rank import NEVER, join, order_in, write_tokens
 
-from data.shards import TokenFormat, TokenRow, TokenWriter
-from model.config import LlamaConfig
-from pipeline.dag.folder import open_folder
-from pipeline.dag.resources import Resources
-from pipeline.training.config import Precision, TrainingConfig
-from pipeline.training.job import TrainingJob
+from pipeline.training.config import TrainingConfig
 
-MODEL = LlamaConfig(
-    vocab_size=16384,
-    hidden_size=512,
-    intermediate_size=1408,
-    num_layers=8,
-    num_heads=8,
-    num_kv_heads=4,
-    max_seq_len=1024,
-    tie_embeddings=True,
-)
-HASH = "f" * 16
 EVERY_STEPS = 50
 BLOCK_STEPS = 8
 """Enough for a checkpoint in the middle to be written before the end."""
-NEVER = 1 << 40
 
 
 def main() -> int:
@@ -53,7 +36,7 @@ def main() -> int:
     if options.resume_in:
         return resume(options.resume_in, options.tokens)
     with tempfile.TemporaryDirectory() as folder:
-        _write_tokens(Path(folder) / "tokens")
+        write_tokens(Path(folder) / "tokens")
         costs, stalls, seconds = measured(folder, options.tokens, options.repeats)
         resumed = _resumed(folder, options.tokens)
     limits = [
@@ -73,17 +56,13 @@ def main() -> int:
 def measured(folder: str, tokens: int, repeats: int) -> tuple[list[float], list[float], float]:
     """Of each pair of blocks the fraction that the checkpoint adds; the stalls; seconds of a step."""
     order = _order(folder, tokens, num_steps=2 * BLOCK_STEPS * (repeats + 1))
-    _alone()
+    join(folder)
     from pipeline.training.checkpointer import Checkpointer, Rhythm
-    from pipeline.training.corpus import open_corpus
-    from pipeline.training.evaluator import Evaluator
-    from pipeline.training.loop import train
+    from pipeline.training.pulse import Pulse
     from pipeline.training.ranks import current_ranks
-    from pipeline.training.worker import build_engine, build_recorder
+    from pipeline.training.worker import assemble
 
-    ranks, corpus = current_ranks(), open_corpus(order.job, lambda _text: None)
-    engine = build_engine(order, corpus.learned.vocab_size, ranks)
-    recorder = build_recorder(order, engine, corpus.learned, ranks)
+    training = assemble(order, current_ranks(), Pulse())
     stalls: list[float] = []
 
     class Timed(Checkpointer):
@@ -92,26 +71,15 @@ def measured(folder: str, tokens: int, repeats: int) -> tuple[list[float], list[
             super().save(step)
             stalls.append(time.perf_counter() - begun_at)
 
-    checkpointers = {
-        every: Timed(engine, order.scratch, ranks, recorder, Rhythm(every, NEVER))
-        for every in (BLOCK_STEPS, NEVER)
-    }
+    def rhythm(every: int) -> Timed:
+        return Timed(training.engine, order.scratch, training.ranks, training.recorder, Rhythm(every, NEVER))
+
+    trainings = {every: replace(training, checkpointer=rhythm(every)) for every in (BLOCK_STEPS, NEVER)}
 
     def block(first: int, every_steps: int) -> float:
         begun_at = time.perf_counter()
-        train(
-            engine,
-            corpus.learned.batches,
-            steps=range(first, first + BLOCK_STEPS),
-            learning_rate_at=lambda _step: 1e-4,
-            ranks=ranks,
-            recorder=recorder,
-            evaluator=Evaluator(engine, None, ranks, recorder, 0, NEVER),
-            checkpointer=checkpointers[every_steps],
-        )
-        seconds = time.perf_counter() - begun_at
-        checkpointers[every_steps].close()
-        return seconds
+        trainings[every_steps].run(range(first, first + BLOCK_STEPS))
+        return time.perf_counter() - begun_at
 
     costs, steps = [], []
     for turn in range(repeats + 1):
@@ -139,18 +107,13 @@ def _resumed(folder: str, tokens: int) -> float:
 
 def resume(folder: str, tokens: int) -> int:
     """Print the seconds until the first step after the checkpoint is recorded, and leave."""
-    _alone()
+    join(tempfile.mkdtemp())
     from pipeline.training.runtime import import_deepspeed
     from pipeline.training.worker import work
 
     import_deepspeed()
     work(_order(folder, tokens, num_steps=NEVER, channel=UntilAStep(time.perf_counter())))
     return 1
-
-
-class Silent:
-    def send(self, event: dict[str, Any]) -> None:
-        del event
 
 
 class UntilAStep:
@@ -168,51 +131,8 @@ class UntilAStep:
 
 
 def _order(folder: str, tokens: int, *, num_steps: int, channel: Any = None) -> Any:
-    from pipeline.training.worker import Order
-
-    place = partial(_place, folder)
-    training = TrainingConfig(
-        num_steps=num_steps,
-        warmup_steps=1,
-        seq_len=512,
-        global_batch_tokens=tokens,
-        precision=Precision.bf16,
-    )
-    job = TrainingJob(
-        model=MODEL,
-        training=training,
-        train_tokens={"tokens": place("tokens")},
-        tokenizer=place("tokenizer"),
-        tokenizer_hash=HASH,
-    )
-    return Order(
-        job, Resources(num_gpus=0), channel or Silent(), place("scratch"), place("output"), time.time()
-    )
-
-
-def _place(folder: str, name: str) -> Any:
-    return open_folder(f"{folder}/{name}")
-
-
-def _alone() -> None:
-    """This process as the only rank."""
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-    from pipeline.training.runtime import prepare_process
-
-    prepare_process(threads=len(os.sched_getaffinity(0)))
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-
-
-def _write_tokens(folder: Path) -> None:
-    folder.mkdir()
-    draw = np.random.default_rng(0)
-    token_format = TokenFormat(HASH, MODEL.vocab_size or 0, 0)
-    with TokenWriter(folder / "tokens-00000.arrow", token_format=token_format) as writer:
-        for row in range(200):
-            ids = np.append(draw.integers(1, MODEL.vocab_size, 2000), 0)
-            writer.write(TokenRow(str(row), "made", 8000, ids))
+    training = TrainingConfig(num_steps=num_steps, warmup_steps=1, seq_len=512, global_batch_tokens=tokens)
+    return order_in(folder, training, channel=channel)
 
 
 if __name__ == "__main__":

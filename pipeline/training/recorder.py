@@ -143,8 +143,7 @@ class Recorder:
 
     def say(self, text: str) -> None:
         """A sentence for whoever watches."""
-        if self.ranks.is_first:
-            self.channel.send({"kind": "note", "text": text})
+        tell(self.channel, self.ranks, text)
 
     def newest(self) -> dict[str, float]:
         """The newest value of each metric."""
@@ -179,6 +178,12 @@ class Recorder:
         left = self.throughput.seconds_left(record.step)
         remaining = f", {_duration(left)} left" if left is not None and record.step < self._num_steps else ""
         return f"loss {record.loss:.3f}, {rate:,.0f} tokens/s{remaining}"
+
+
+def tell(channel: Channel, ranks: Ranks, text: str) -> None:
+    """A line for the user, once for all ranks."""
+    if ranks.is_first:
+        channel.send({"kind": "note", "text": text})
 
 
 def _duration(seconds: float) -> str:

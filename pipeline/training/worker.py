@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,8 +18,8 @@ from pipeline.dag.stage import Channel
 from pipeline.training.artifact import write_artifact
 from pipeline.training.checkpoint import Manifest, folder_name, newest_whole, restore
 from pipeline.training.checkpointer import Checkpointer, Rhythm
-from pipeline.training.config import split_batch
-from pipeline.training.corpus import open_corpus
+from pipeline.training.config import TrainingConfig, split_batch
+from pipeline.training.corpus import Corpus, open_corpus
 from pipeline.training.engine import Engine
 from pipeline.training.evaluator import Evaluator
 from pipeline.training.fragments import lay_out_matrices, set_weights
@@ -29,7 +29,7 @@ from pipeline.training.loop import train
 from pipeline.training.norms import DEFAULT_EVERY_STEPS, Norms
 from pipeline.training.pulse import Phase, Pulse
 from pipeline.training.ranks import Ranks, current_ranks
-from pipeline.training.recorder import METRICS_FILE, Gauge, Recorder
+from pipeline.training.recorder import METRICS_FILE, Gauge, Recorder, tell
 from pipeline.training.runtime import device_of_rank
 from pipeline.training.schedule import learning_rate_at
 from pipeline.training.sources import Learned
@@ -63,45 +63,72 @@ def work(order: Order) -> TrainingResult:
 
 
 def _work(order: Order, ranks: Ranks, pulse: Pulse) -> TrainingResult:
-    training = order.job.training
-    corpus = open_corpus(order.job, lambda text: _tell(order.channel, ranks, text))
-    high_water = HighWater(device_of_rank())
-    engine = build_engine(order, corpus.learned.vocab_size, ranks)
-    engine.pulse = pulse
-    recorder = build_recorder(order, engine, corpus.learned, ranks, [engine.timing, high_water])
-    first_step = resume(order, engine, recorder, ranks)
-    last = corpus.learned.length.num_steps
-    evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, training.eval_every_steps, last)
-    checkpointer = Checkpointer(engine, order.scratch, ranks, recorder, _rhythm(order, last), first_step)
-    if training.spike_policy is SpikePolicy.rewind and first_step == 0:
-        checkpointer.save(0)
-    recorder.say(f"ready {time.time() - order.ordered_at:.1f} s after the start, at step {first_step}")
-    norms_every = order.resources.norms_every_steps or max(DEFAULT_EVERY_STEPS, recorder.every_steps)
-    recorder.watchers = [Norms(engine, norms_every, next_step=first_step + 1, last_step=last)]
-    trace = Trace(order.resources.profile_steps, ranks, engine.timing, recorder, order.output)
-    engine.timing.restart()
-    with contextlib.closing(checkpointer):
-        train(
-            engine,
-            corpus.learned.batches,
-            steps=trace.through(range(first_step, last)),
-            learning_rate_at=partial(learning_rate_at, config=training, length=corpus.learned.length),
-            ranks=ranks,
-            recorder=recorder,
-            evaluator=evaluator,
-            checkpointer=checkpointer,
-        )
+    training = assemble(order, ranks, pulse)
+    learned, recorder = training.corpus.learned, training.recorder
+    recorder.say(
+        f"ready {time.time() - order.ordered_at:.1f} s after the start, at step {training.first_step}"
+    )
+    trace = Trace(order.resources.profile_steps, ranks, training.engine.timing, recorder, order.output)
+    training.run(trace.through(range(training.first_step, learned.length.num_steps)))
     pulse.enter(Phase.artifact)
-    model = order.job.model.with_vocab_size(corpus.learned.vocab_size)
+    model = order.job.model.with_vocab_size(learned.vocab_size)
     if ranks.is_first:
         write_artifact(order.job, model, scratch=order.scratch, output=order.output, recorder=recorder)
     ranks.wait()
     counters = {
-        "steps": last,
-        "tokens": corpus.learned.length.num_tokens,
+        "steps": learned.length.num_steps,
+        "tokens": learned.length.num_tokens,
         "parameters": num_parameters(model),
     }
-    return TrainingResult(counters | corpus.learned.counters(), recorder.newest() | corpus.learned.metrics())
+    return TrainingResult(counters | learned.counters(), recorder.newest() | learned.metrics())
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that the loop works with, as the newest checkpoint has it."""
+
+    config: TrainingConfig
+    corpus: Corpus
+    engine: Engine
+    ranks: Ranks
+    recorder: Recorder
+    evaluator: Evaluator
+    checkpointer: Checkpointer
+    first_step: int
+
+    def run(self, steps: Iterable[int]) -> None:
+        """Train these steps."""
+        learned = self.corpus.learned
+        self.engine.timing.restart()
+        with contextlib.closing(self.checkpointer):
+            train(
+                self.engine,
+                learned.batches,
+                steps=steps,
+                learning_rate_at=partial(learning_rate_at, config=self.config, length=learned.length),
+                ranks=self.ranks,
+                recorder=self.recorder,
+                evaluator=self.evaluator,
+                checkpointer=self.checkpointer,
+            )
+
+
+def assemble(order: Order, ranks: Ranks, pulse: Pulse) -> Training:
+    """Build everything, and go back to the newest whole checkpoint if there is one; all ranks together."""
+    config, resources = order.job.training, order.resources
+    corpus = open_corpus(order.job, lambda text: tell(order.channel, ranks, text))
+    high_water = HighWater(device_of_rank())
+    engine = build_engine(order, corpus.learned.vocab_size, ranks)
+    engine.pulse = pulse
+    recorder = build_recorder(order, engine, corpus.learned, ranks, [engine.timing, high_water])
+    first_step, last = resume(order, engine, recorder, ranks), corpus.learned.length.num_steps
+    evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, config.eval_every_steps, last)
+    checkpointer = Checkpointer(engine, order.scratch, ranks, recorder, _rhythm(order, last), first_step)
+    if config.spike_policy is SpikePolicy.rewind and first_step == 0:
+        checkpointer.save(0)
+    norms_every = resources.norms_every_steps or max(DEFAULT_EVERY_STEPS, recorder.every_steps)
+    recorder.watchers = [Norms(engine, norms_every, next_step=first_step + 1, last_step=last)]
+    return Training(config, corpus, engine, ranks, recorder, evaluator, checkpointer, first_step)
 
 
 def _rhythm(order: Order, last_step: int) -> Rhythm:
@@ -110,12 +137,6 @@ def _rhythm(order: Order, last_step: int) -> Rhythm:
     if training.spike_policy is SpikePolicy.rewind:  # where a spike goes back to is identity
         every = training.spike_rewind_steps
     return Rhythm(every, last_step, resources.keep_checkpoints_every_steps)
-
-
-def _tell(channel: Channel, ranks: Ranks, text: str) -> None:
-    """A line for the user, once for all ranks."""
-    if ranks.is_first:
-        channel.send({"kind": "note", "text": text})
 
 
 def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:
