@@ -1,7 +1,103 @@
-"""What every test may rely on."""
+"""What every test may rely on: signals, object stores, and a Ray that knows the test's classes."""
 
+import os
+import re
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Begun in the background of a script, where shells ignore it; commands under test would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+AWS_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `-n 2 --dist loadgroup`: what is slow, one after the other in one process; beside it the rest by module.
+
+    Slow tests mostly wait, for Ray and for each other's processes; two of them at once would wait too long.
+    """
+    for item in items:
+        slow = item.get_closest_marker("slow") or item.get_closest_marker("soak")
+        item.add_marker(pytest.mark.xdist_group("slow" if slow else item.nodeid.partition("::")[0]))
+
+
+class ObjectServer:
+    """A real S3 server, moto's, in its own process: taken away and brought back, empty, at the same address."""
+
+    def __init__(self, log: Path) -> None:
+        self._log, self.port = log, "0"
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self, bucket: str) -> None:
+        """Answers, and has an empty bucket of that name, when this returns."""
+        code = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{self.port}'])"
+        with self._log.open("wb") as sink:
+            self._server = subprocess.Popen(
+                [sys.executable, "-c", code], stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        deadline = time.monotonic() + 60
+        while not (found := re.search(rb"Running on http://127\.0\.0\.1:(\d+)", self._log.read_bytes())):
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.1)
+        self.port = found[1].decode()
+        boto3.client("s3", endpoint_url=f"http://{self.endpoint}").create_bucket(Bucket=bucket)
+
+    def stop(self) -> None:
+        os.killpg(self._server.pid, signal.SIGKILL)
+        self._server.wait()
+
+    def url(self, place: str) -> str:
+        """Of what lies at `BUCKET/PATH`."""
+        return f"s3://{place}?scheme=http&endpoint_override={self.endpoint}&region=us-east-1"
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    """The server for all tests that leave it as it is; with the bucket `store`."""
+    server = ObjectServer(tmp_path_factory.mktemp("moto") / "log")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in AWS_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        server.start("store")
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def own_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServer]:
+    """A server for one test, which may stop and start it; with the bucket `store`."""
+    for name, value in AWS_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    server = ObjectServer(tmp_path / "moto.log")
+    server.start("store")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def on_ray(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A Ray of two cores for a module, whose functions and classes its workers get by value."""
+    from ray import cloudpickle
+
+    from pipeline.cluster import ClusterConfig, connected
+
+    cloudpickle.register_pickle_by_value(request.module)  # workers cannot import test modules
+    with connected(ClusterConfig(num_cpus=2), on_loss=lambda: None):
+        yield

@@ -1,13 +1,8 @@
 """A corpus on an object store: a real S3 server, moto's, in its own process."""
 
 import json
-import os
 import pickle
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import boto3
 import pyarrow as pa
@@ -19,38 +14,7 @@ from data.readers import read_file
 from data.readers.parts import pieces_of, read_piece, spans_of, survey
 from data.reading import ReadRules
 
-ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory):
-    log = tmp_path_factory.mktemp("moto") / "log"
-    code = "from moto.server import main; main(['-H', '127.0.0.1', '-p', '0'])"
-    with log.open("wb") as sink:
-        server = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        yield f"127.0.0.1:{port_in(log)}"
-    os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
-
-
-def port_in(log: Path) -> int:
-    for _ in range(300):
-        found = [line for line in log.read_text().splitlines() if "Running on http://127.0.0.1:" in line]
-        if found:
-            return int(found[0].rpartition(":")[2])
-        time.sleep(0.1)
-    raise RuntimeError(log.read_text())
 
 
 def arrow(texts: list[str]) -> bytes:
@@ -69,8 +33,8 @@ CONTENT = {
 
 
 @pytest.fixture(scope="module")
-def bucket(endpoint):
-    client = boto3.client("s3", endpoint_url=f"http://{endpoint}")
+def bucket(s3):
+    client = boto3.client("s3", endpoint_url=f"http://{s3.endpoint}")
     client.create_bucket(Bucket="corpus")
     for name, content in CONTENT.items():
         client.put_object(Bucket="corpus", Key=name, Body=content)
@@ -78,8 +42,8 @@ def bucket(endpoint):
 
 
 @pytest.fixture
-def url(endpoint, bucket):
-    return lambda place: f"s3://corpus/{place}?scheme=http&endpoint_override={endpoint}&region=us-east-1"
+def url(s3, bucket):
+    return lambda place: s3.url(f"corpus/{place}")
 
 
 @pytest.mark.parametrize(

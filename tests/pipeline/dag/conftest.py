@@ -1,15 +1,9 @@
 """A toy recipe: lines of text, upper-cased or joined; small enough that only the DAG core is at work."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import boto3
 import pytest
 
 from pipeline.dag.fingerprint import fingerprint
@@ -134,46 +128,29 @@ def toy_stages() -> Any:
     return type("ToyStages", (), {"Read": Read, "Upper": Upper, "Join": Join})
 
 
-@pytest.fixture(scope="session")
-def s3_endpoint(tmp_path_factory):
-    """A real S3 server (moto's, in its own process) on a free port of the loopback."""
-    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
-    server = subprocess.Popen(
-        [sys.executable, "-c", "from moto.server import main; main(['-H', '127.0.0.1', '-p', '0'])"],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    port = _port_in(Path(log.name))
-    environment = {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    os.environ.update(environment)
-    boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}").create_bucket(Bucket="store")
-    yield f"127.0.0.1:{port}"
-    os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
-    for name in environment:
-        os.environ.pop(name)
+class Told:
+    """A listener that keeps the events."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def __call__(self, event: Any) -> None:
+        self.events.append(event)
+
+    def of(self, kind: type, node: str = "") -> list[Any]:
+        """Events of one kind, of a node or of all."""
+        return [each for each in self.events if isinstance(each, kind) and node in ("", each.node)]
 
 
-def _port_in(log: Path) -> int:
-    for _ in range(300):
-        found = [line for line in log.read_text().splitlines() if "Running on http://127.0.0.1:" in line]
-        if found:
-            return int(found[0].rpartition(":")[2])
-        time.sleep(0.1)
-    raise RuntimeError(log.read_text())
+@pytest.fixture
+def told() -> Told:
+    return Told()
 
 
 @pytest.fixture(params=["local", "s3"])
 def store(request, tmp_path, monkeypatch):
     if request.param == "local":
         return Store(str(tmp_path / "store"))
-    endpoint = request.getfixturevalue("s3_endpoint")
+    server = request.getfixturevalue("s3")
     monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "cache"))
-    prefix = f"{tmp_path.parent.name}-{tmp_path.name}".lower()
-    return Store(f"s3://store/{prefix}?scheme=http&endpoint_override={endpoint}&region=us-east-1")
+    return Store(server.url(f"store/{tmp_path.parent.name}-{tmp_path.name}".lower()))

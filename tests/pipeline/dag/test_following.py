@@ -1,6 +1,5 @@
 """A node that begins on what another is still writing: the result is that of one that waited, whatever happens."""
 
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -8,7 +7,6 @@ from typing import ClassVar
 
 import pytest
 
-from pipeline.cluster import ClusterConfig, connected
 from pipeline.dag.events import NodeFinished, NodeNote, NodeStarted
 from pipeline.dag.following import Following
 from pipeline.dag.graph import Graph
@@ -18,17 +16,8 @@ from pipeline.dag.stage import NoInputs, Stage, StageContext, StageResult, circu
 from pipeline.dag.store import Store
 from pipeline.errors import StageFailedError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_ray")]
 ITEMS = 4
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cluster():
-    from ray import cloudpickle
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import test modules
-    with connected(ClusterConfig(num_cpus=2), on_loss=lambda: None):
-        yield
 
 
 @dataclass
@@ -114,15 +103,8 @@ def add_up(given, output, scratch, gate, fail_after):
     return {"sum": total, "seen_before": seen_before}
 
 
-class Told:
-    def __init__(self):
-        self.events = []
-
-    def __call__(self, event):
-        self.events.append(event)
-
-    def of(self, kind, node):
-        return [event for event in self.events if isinstance(event, kind) and event.node == node]
+def ignore(_event):
+    """Nobody listens."""
 
 
 def run(store, stages, told=None):
@@ -130,7 +112,7 @@ def run(store, stages, told=None):
 
     planner = Planner(Graph(stages), store, recipe="toy")
     runner = Runner(
-        planner, resources=lambda _: Resources(max_failures=0), listener=told or Told(), run_id="test"
+        planner, resources=lambda _: Resources(max_failures=0), listener=told or ignore, run_id="test"
     )
     return runner.run(planner.plan())
 
@@ -155,8 +137,9 @@ def waited_for(tmp_path, **settings):
     return run(store, stages).artifacts["add"].manifest
 
 
-def test_a_node_follows_one_that_waits_for_it_and_its_artifact_is_that_of_one_that_waited(store, tmp_path):
-    told = Told()
+def test_a_node_follows_one_that_waits_for_it_and_its_artifact_is_that_of_one_that_waited(
+    store, tmp_path, told
+):
     outcome = run(
         store, recipe(gate=str(tmp_path / "gate")), told
     )  # would wait for ever if it did not follow
@@ -203,10 +186,9 @@ def test_work_that_was_begun_while_following_is_found_again_when_the_input_is_wh
     assert outcome.artifacts["add"].manifest.metrics == {"seen_before": 2.0}
 
 
-def test_an_artifact_that_turns_out_to_be_there_is_reused(store, tmp_path):
+def test_an_artifact_that_turns_out_to_be_there_is_reused(store, tmp_path, told):
     first = run(store, recipe()).artifacts
     first["write"].folder.delete()
-    told = Told()
     outcome = run(store, recipe(gate=str(tmp_path / "gate")), told)
     assert outcome.built == ["write"]
     assert outcome.reused == ["add"]

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from typing import ClassVar
 
 import pytest
 
-from pipeline.cluster import ClusterConfig, connected
 from pipeline.dag.events import NodeFailed, NodeFinished, NodeProgress, NodeReused, NodeStarted
 from pipeline.dag.graph import Graph
 from pipeline.dag.plan import Planner
@@ -18,16 +16,7 @@ from pipeline.dag.resources import Resources
 from pipeline.dag.stage import NoInputs, Stage, StageContext, StageResult, circumstance
 from pipeline.errors import StageFailedError
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cluster():
-    from ray import cloudpickle
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import test modules
-    with connected(ClusterConfig(num_cpus=2), on_loss=lambda: None):
-        yield
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_ray")]
 
 
 @dataclass
@@ -67,17 +56,8 @@ def count_item(output, name, seconds, die_once, fail_at, log):
     return {"items": 1}
 
 
-class Told:
-    """Keeps the events."""
-
-    def __init__(self):
-        self.events = []
-
-    def __call__(self, event):
-        self.events.append(event)
-
-    def of(self, kind):
-        return [event for event in self.events if isinstance(event, kind)]
+def ignore(_event):
+    """Nobody listens."""
 
 
 def run(toy, *targets, told=None):
@@ -87,7 +67,7 @@ def run(toy, *targets, told=None):
     runner = Runner(
         planner,
         resources=lambda _: Resources(max_failures=1),
-        listener=told or Told(),
+        listener=told or ignore,
         run_id="test",
     )
     return runner.run(planner.plan(targets))
@@ -101,8 +81,7 @@ def logged(tmp_path):
     return sorted((tmp_path / "log.txt").read_text().split())
 
 
-def test_a_new_recipe_is_built_in_order_and_the_next_run_reuses_it(toy):
-    told = Told()
+def test_a_new_recipe_is_built_in_order_and_the_next_run_reuses_it(toy, told):
     outcome = run(toy, told=told)
     assert outcome.built == ["read", "loud", "joined"]
     assert outcome.artifacts["joined"].folder.read_bytes("all/lines.txt") == b"one\ntwo\nONE\nTWO\n"
@@ -110,7 +89,7 @@ def test_a_new_recipe_is_built_in_order_and_the_next_run_reuses_it(toy):
     assert [event.digest for event in told.of(NodeFinished)] == [
         outcome.artifacts[node].manifest.digest for node in outcome.built
     ]
-    again = Told()
+    again = type(told)()
     assert run(toy, told=again).reused == ["read", "loud", "joined"]
     assert len(again.of(NodeReused)) == 3
     assert not again.of(NodeStarted)
@@ -129,9 +108,8 @@ def test_equal_bytes_cut_the_rest_off_while_running(toy):
     assert outcome.artifacts["louder"].manifest.key == first.manifest.key
 
 
-def test_items_are_counted_and_progress_is_told(toy, tmp_path):
+def test_items_are_counted_and_progress_is_told(toy, tmp_path, told):
     toy.stages = {"count": count(tmp_path)}
-    told = Told()
     outcome = run(toy, told=told)
     assert outcome.artifacts["count"].manifest.counters == {"items": 4}
     assert [(event.done, event.total) for event in told.of(NodeProgress)][-1] == (4, 4)
@@ -144,9 +122,8 @@ def test_a_lost_worker_costs_one_item_and_not_the_node(toy, tmp_path):
     assert len(logged(tmp_path)) <= 6  # four, the one that died, and its neighbour on the other core at most
 
 
-def test_a_failure_names_the_node_the_item_and_the_first_cause(toy, tmp_path):
+def test_a_failure_names_the_node_the_item_and_the_first_cause(toy, tmp_path, told):
     toy.stages = {"count": count(tmp_path, fail_at="item-2")}
-    told = Told()
     outcome = run(toy, told=told)
     error = outcome.failed["count"]
     assert "ValueError: the item is bad" in error.what
@@ -196,7 +173,7 @@ def test_giving_up_ends_the_run_at_once_with_the_reason(toy, tmp_path):
 
     toy.stages = {"count": count(tmp_path, seconds=30)}
     planner = Planner(Graph(toy.stages), toy.store, recipe="toy")
-    runner = Runner(planner, resources=lambda _: Resources(), listener=Told(), run_id="test")
+    runner = Runner(planner, resources=lambda _: Resources(), listener=ignore, run_id="test")
     threading.Timer(3, runner.give_up, (StageFailedError("the raylet died"),)).start()
     began = time.monotonic()
     outcome = runner.run(planner.plan())

@@ -1,63 +1,29 @@
 """Checkpoints and the artifact on an object store: a real S3 server, moto's, in its own process."""
 
 import contextlib
-import re
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
-import boto3
 import pytest
 
-from pipeline.dag.folder import Folder, open_folder
+from pipeline.dag.folder import open_folder
 from pipeline.dag.resources import Resources
 
 pytestmark = pytest.mark.slow
 
 
-class Bucket:
-    """The bucket `store` on a server that can be taken away and brought back, empty, at the same address."""
-
-    def __init__(self, log: Path) -> None:
-        self._log, self._port = log, "0"
-        self.start()
-
-    def start(self) -> None:
-        code = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{self._port}'])"
-        with self._log.open("wb") as sink:
-            self._server = subprocess.Popen(
-                [sys.executable, "-c", code], stdout=sink, stderr=subprocess.STDOUT
-            )
-        deadline = time.monotonic() + 60
-        while not (found := re.search(rb"127\.0\.0\.1:(\d+)", self._log.read_bytes())):
-            assert time.monotonic() < deadline, self._log.read_text()
-            time.sleep(0.1)
-        self._port = found[1].decode()
-        address = f"http://127.0.0.1:{self._port}"
-        boto3.client("s3", endpoint_url=address, region_name="us-east-1").create_bucket(Bucket="store")
-
-    def stop(self) -> None:
-        self._server.kill()
-        self._server.wait()
-
-    @contextlib.contextmanager
-    def away(self) -> Iterator[None]:
-        """In its place something answers 503 to everything."""
-        self.stop()
-        server = ThreadingHTTPServer(("127.0.0.1", int(self._port)), Unavailable)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield
-        server.shutdown()
-        server.server_close()
-        self.start()
-
-    def folder(self, name: str) -> Folder:
-        endpoint = f"127.0.0.1:{self._port}"
-        return open_folder(f"s3://store/{name}?scheme=http&endpoint_override={endpoint}&region=us-east-1")
+@contextlib.contextmanager
+def away(server) -> Iterator[None]:
+    """In its place something answers 503 to everything."""
+    server.stop()
+    stands_in = ThreadingHTTPServer(("127.0.0.1", int(server.port)), Unavailable)
+    threading.Thread(target=stands_in.serve_forever, daemon=True).start()
+    yield
+    stands_in.shutdown()
+    stands_in.server_close()
+    server.start("store")
 
 
 class Unavailable(BaseHTTPRequestHandler):
@@ -74,22 +40,19 @@ class Unavailable(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def bucket(tmp_path, monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
+def folder(own_s3, tmp_path, monkeypatch):
+    """Folders of the bucket, by name."""
     monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "cache"))
-    found = Bucket(tmp_path / "log")
-    yield found
-    found.stop()
+    return lambda name: open_folder(own_s3.url(f"store/{name}"))
 
 
-def test_a_run_on_an_object_store_resumes_to_the_bytes_of_a_local_one(here, make_job, bucket):
+def test_a_run_on_an_object_store_resumes_to_the_bytes_of_a_local_one(here, make_job, folder):
     from pipeline.training.checkpoint import discard
     from pipeline.training.worker import Order, work
 
     job = make_job()
     here.run(job, "local", checkpoint_every_steps=5)
-    scratch, output = bucket.folder("scratch"), bucket.folder("output")
+    scratch, output = folder("scratch"), folder("output")
     for resumed_from in (None, 10):
         if resumed_from:
             discard(scratch, 12)
@@ -108,19 +71,19 @@ def test_a_run_on_an_object_store_resumes_to_the_bytes_of_a_local_one(here, make
     assert scratch.folders() == ["step-00000010", "step-00000012"]
 
 
-def test_a_bucket_that_answers_503_is_told_and_training_goes_on(here, make_job, bucket):
+def test_a_bucket_that_answers_503_is_told_and_training_goes_on(here, make_job, folder, own_s3):
     """From the first step until the first checkpoint has been given up."""
     from pipeline.training.worker import Order, work
 
     job = make_job()
     here.run(job, "local")
-    scratch, output = bucket.folder("scratch"), bucket.folder("output")
+    scratch, output = folder("scratch"), folder("output")
     outage, send = contextlib.ExitStack(), here.channel.send
 
     def play(event: dict) -> None:
         send(event)
         if event["kind"] == "note" and event["text"].startswith("ready"):
-            outage.enter_context(bucket.away())
+            outage.enter_context(away(own_s3))
         if event["kind"] == "note" and "is given up" in event["text"]:
             outage.close()
 
