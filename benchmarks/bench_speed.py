@@ -1,0 +1,272 @@
+"""Tokens a second of a 32M LLaMA in bf16 on one CPU rank: our loop against bare loops and other trainers.
+
+Ours is the whole thing: loader, DeepSpeed engine, records, norms. The bare loops have the same model, precision (bf16
+weights, fp32 weights and states in the optimizer) and optimizer, and nothing else; the Hugging Face Trainer and litgpt
+run their own loops on their own models of the same shape. All wait at their data loader until it is their turn, and
+make so many steps: they take turns within one process.
+
+Limits: 0.97 of the faster bare loop; 1.1 times the peers at their best settings, 1.4 times at their defaults; under 2%
+of a step that is not forward, backward, optimizer or exchange.
+"""
+
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure import Contender, arguments, compare, publish
+from one_rank import MODEL, NEVER, VOCAB_SIZE, join, order_in, write_tokens
+
+from pipeline.dag.resources import Resources
+from pipeline.training.config import TrainingConfig
+
+SEQUENCES, SEQ_LEN = 4, 512
+TOKENS = SEQUENCES * SEQ_LEN
+BARE, BEST, DEFAULT, OVERHEAD = 0.97, 1.1, 1.4, 0.02
+
+
+@dataclass
+class Turns:
+    """Hands out a batch whenever the trainer that runs in a thread of its own may make a step."""
+
+    steps: int
+    "Of each turn."
+    batch: Callable[[], Any]
+    _go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    _asked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    _error: list[BaseException] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            self._asked.release()
+            self._go.acquire()
+            yield self.batch()
+
+    def begin(self, trainer: Callable[[], None]) -> Contender:
+        """Let the trainer come to its loader; what makes its next steps."""
+
+        def work() -> None:
+            try:
+                trainer()
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+                self._error.append(error)
+            self._asked.release()
+
+        threading.Thread(target=work, daemon=True).start()
+        self._wait()
+        return self._turn
+
+    def _turn(self) -> float:
+        for _ in range(self.steps):
+            self._go.release()
+            self._wait()
+        return self.steps * TOKENS
+
+    def _wait(self) -> None:
+        self._asked.acquire()
+        if self._error:
+            raise self._error[0]
+
+
+def main() -> int:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--steps", type=int, default=2, help="of each turn (default 2)")
+    parser.add_argument("--only", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        write_tokens(Path(folder) / "tokens")
+        os.chdir(folder)
+        join(folder)
+        contenders = {
+            name: make(Turns(options.steps, _tokens), folder)
+            for name, make in CONTENDERS.items()
+            if name in options.only
+        }
+        peers = {name: LEAST[name] for name in contenders if name in LEAST}
+        result = compare(
+            "training a 32M LLaMA in bf16",
+            contenders,
+            unit="tokens",
+            repeats=options.repeats,
+            warmups=2,
+            least_ratios=peers,
+        )
+    return 0 if publish([result], json_file=options.json) else 1
+
+
+def _tokens() -> torch.Tensor:
+    return torch.randint(VOCAB_SIZE, (SEQUENCES, SEQ_LEN + 1))
+
+
+def headrace(turns: Turns, folder: str, **settings: Any) -> Contender:
+    from pipeline.training.pulse import Pulse
+    from pipeline.training.ranks import current_ranks
+    from pipeline.training.worker import assemble
+
+    config = TrainingConfig(num_steps=NEVER, warmup_steps=1, seq_len=SEQ_LEN, global_batch_tokens=TOKENS)
+    order = order_in(folder, config, Resources(num_gpus=0, micro_batch_size=SEQUENCES, **settings))
+    training = assemble(order, current_ranks(), Pulse())
+    steps = iter(range(NEVER))
+    turns.batch = lambda: next(steps)
+    return turns.begin(lambda: training.run(turns))
+
+
+def bare(turns: Turns, _folder: str, *, compiled: bool) -> Contender:
+    """The least that trains this model: bf16 weights, and fused AdamW on their fp32 copies."""
+    from model.objectives import CausalLM
+    from model.registry import build_model
+
+    objective = CausalLM(build_model(MODEL))
+    weights = list(objective.parameters())
+    masters = [weight.detach().clone() for weight in weights]
+    objective.bfloat16()
+    optimizer = torch.optim.AdamW(masters, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    loss_of = torch.compile(objective) if compiled else objective
+
+    def train() -> None:
+        for tokens in turns:
+            loss = loss_of(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()).loss_sum / TOKENS
+            loss.backward()
+            for master, weight in zip(masters, weights, strict=True):
+                assert weight.grad is not None
+                master.grad, weight.grad = weight.grad.float(), None
+            torch.nn.utils.clip_grad_norm_(masters, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            with torch.no_grad():
+                torch._foreach_copy_(weights, masters)
+            float(loss)
+
+    return turns.begin(train)
+
+
+def hugging_face(turns: Turns, folder: str, *, compiled: bool) -> Contender:
+    """Its Trainer on its LLaMA, weights in fp32 and mathematics in bf16 by autocast."""
+    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCAB_SIZE,
+            hidden_size=MODEL.hidden_size,
+            intermediate_size=MODEL.intermediate_size,
+            num_hidden_layers=MODEL.num_layers,
+            num_attention_heads=MODEL.num_heads,
+            num_key_value_heads=MODEL.num_kv_heads,
+            max_position_embeddings=MODEL.max_seq_len,
+            tie_word_embeddings=True,
+            use_cache=False,
+        )
+    )
+    settings = TrainingArguments(
+        output_dir=f"{folder}/transformers",
+        per_device_train_batch_size=SEQUENCES,
+        max_steps=10**6,
+        bf16=True,
+        use_cpu=True,
+        torch_compile=compiled,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+
+    def batch() -> dict[str, torch.Tensor]:
+        tokens = _tokens()[:, :-1]
+        return {"input_ids": tokens, "labels": tokens}
+
+    class InTurn(Trainer):
+        def get_train_dataloader(self) -> Any:
+            return turns
+
+    turns.batch = batch
+    return turns.begin(lambda: InTurn(model, settings).train() and None)
+
+
+def litgpt(turns: Turns, folder: str, *, precision: str | None) -> Contender:
+    """Its `pretrain`, which compiles its model."""
+    from litgpt import Config
+    from litgpt.args import EvalArgs, TrainArgs
+    from litgpt.data import DataModule
+    from litgpt.pretrain import setup
+    from torch.utils.data import DataLoader, IterableDataset
+
+    class InTurn(IterableDataset):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            return iter(turns)
+
+    class Tokens(DataModule):
+        def connect(self, *_args: Any, **_settings: Any) -> None:
+            """Nothing to connect."""
+
+        def train_dataloader(self) -> Any:
+            return DataLoader(InTurn(), batch_size=None)
+
+        def val_dataloader(self) -> Any:
+            return DataLoader([_tokens()] * 4, batch_size=None)
+
+    shape = Config(
+        name="llama-32m",
+        block_size=SEQ_LEN,
+        padded_vocab_size=VOCAB_SIZE,
+        n_layer=MODEL.num_layers,
+        n_embd=MODEL.hidden_size,
+        n_head=MODEL.num_heads,
+        n_query_groups=MODEL.num_kv_heads,
+        intermediate_size=MODEL.intermediate_size,
+        rotary_percentage=1.0,
+        parallel_residual=False,
+        bias=False,
+        norm_class_name="RMSNorm",
+        mlp_class_name="LLaMAMLP",
+    )
+    train = TrainArgs(
+        global_batch_size=SEQUENCES,
+        micro_batch_size=SEQUENCES,
+        max_tokens=NEVER,
+        max_seq_length=SEQ_LEN,
+        max_norm=1.0,
+        lr_warmup_steps=1,
+        tie_embeddings=True,
+        save_interval=None,
+        log_interval=1000,
+    )
+    turns.batch = _tokens
+    return turns.begin(
+        lambda: setup(
+            "llama-32m",
+            model_config=shape,
+            out_dir=Path(folder) / f"litgpt-{precision}",
+            precision=precision,
+            data=Tokens(),
+            train=train,
+            eval=EvalArgs(interval=NEVER, max_iters=1),
+            logger_name="csv",
+            devices=1,
+        )
+    )
+
+
+CONTENDERS: dict[str, Callable[..., Contender]] = {
+    "headrace": headrace,
+    "bare, compiled": lambda turns, folder: bare(turns, folder, compiled=True),
+    "bare, eager": lambda turns, folder: bare(turns, folder, compiled=False),
+    "transformers, compiled": lambda turns, folder: hugging_face(turns, folder, compiled=True),
+    "transformers, default": lambda turns, folder: hugging_face(turns, folder, compiled=False),
+    "litgpt, bf16-mixed": lambda turns, folder: litgpt(turns, folder, precision="bf16-mixed"),
+    "litgpt, default": lambda turns, folder: litgpt(turns, folder, precision=None),
+}
+LEAST = {
+    "bare, compiled": BARE,
+    "bare, eager": BARE,
+    "transformers, compiled": BEST,
+    "transformers, default": DEFAULT,
+    "litgpt, bf16-mixed": BEST,
+    "litgpt, default": DEFAULT,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
