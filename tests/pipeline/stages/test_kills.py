@@ -92,7 +92,7 @@ def drive(undisturbed, address, tmp_path_factory):
         codes = []
         for words in drivers:
             command = [sys.executable, *module, *store.overrides, *OVERRIDES, *words]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
             codes.append(done.returncode)
         assert codes[-1] == 0, done.stderr
         result = json.loads(done.stdout.splitlines()[-1])

@@ -80,21 +80,25 @@ MOVES = [
 ]
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_checkpoint_continues_on_another_topology(trained, make_job, precision):
+@pytest.fixture(scope="module")
+def moved(trained, make_job):
     """From the middle of each first run, left by (ranks, stage), to the end on other ranks and stages."""
-    job = make_job(precision=precision, num_steps=NUM_STEPS)
     orders: dict[int, list[dict]] = {1: [], 2: []}
-    for (ranks, stage), (next_ranks, next_stage) in MOVES:
+    for precision, ((ranks, stage), (next_ranks, next_stage)) in itertools.product(PRECISIONS, MOVES):
+        job = make_job(precision=precision, num_steps=NUM_STEPS)
         order = trained.order(job, f"moved-{precision.value}-{ranks}-{stage}", zero_stage=next_stage)
         halfway = trained.root / name_of(precision, stage, ranks) / "scratch/step-00000025"
         order["scratch"].upload(halfway, halfway.name)
         orders[next_ranks].append(order)
-    for ranks, moved in orders.items():
-        trained.run(moved, world_size=ranks)
+    for world_size, of_world in orders.items():
+        trained.run(of_world, world_size=world_size)
+    return trained
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_checkpoint_continues_on_another_topology(moved, precision):
     tolerance = 1e-4 if precision is Precision.fp32 else 5e-3
     for (ranks, stage), _ in MOVES:
-        stayed = trained.losses(name_of(precision, stage, ranks))
-        assert trained.losses(f"moved-{precision.value}-{ranks}-{stage}") == pytest.approx(
-            stayed, abs=tolerance
-        )
+        stayed = moved.losses(name_of(precision, stage, ranks))
+        name = f"moved-{precision.value}-{ranks}-{stage}"
+        assert moved.losses(name) == pytest.approx(stayed, abs=tolerance)

@@ -102,7 +102,7 @@ def test_held_out_tokens_are_waited_for_as_a_whole(here, make_job, shards, tmp_p
     assert followed.metrics["eval/loss"] == waited.metrics["eval/loss"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_rank_that_is_killed_while_it_follows_comes_back_to_the_same_bytes(
     launcher, make_job, shards, tmp_path
 ):

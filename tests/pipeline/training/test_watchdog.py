@@ -15,6 +15,7 @@ from pipeline.dag.following import Following
 from pipeline.errors import StageFailedError
 from pipeline.training.pulse import Phase, Pulse, Sight, collective_name, num_collectives
 from pipeline.training.watchdog import Seen, find_culprit
+from tests.pipeline.training.launcher import Launcher
 
 slow = pytest.mark.slow
 
@@ -93,10 +94,10 @@ SETTINGS = {"num_workers": 2, "checkpoint_every_steps": 10, "hang_seconds": 3.0}
 NUM_STEPS = 400
 
 
-@pytest.fixture
-def whole(launcher, make_job):
+@pytest.fixture(scope="module")
+def whole(ray_cluster, make_job, tmp_path_factory):
     """The weights of a run in which nobody hangs, and its job."""
-    job = make_job(num_steps=NUM_STEPS)
+    job, launcher = make_job(num_steps=NUM_STEPS), Launcher(ray_cluster, tmp_path_factory.mktemp("whole"))
     launcher.run(job, "whole", **SETTINGS)
     return job, launcher.weights("whole")
 
@@ -111,8 +112,7 @@ def wait_for_beats(launcher, name):
         time.sleep(0.02)
 
 
-@slow
-@pytest.mark.parametrize("stopped", [0, 1])
+@pytest.mark.parametrize("stopped", [pytest.param(0, marks=pytest.mark.soak), pytest.param(1, marks=slow)])
 def test_a_rank_that_stands_still_is_named_ended_and_started_again(launcher, whole, stopped):
     job, weights = whole
     thread, outcome = launcher.start(job, "stopped", **SETTINGS)
@@ -174,7 +174,7 @@ def test_a_rank_that_always_hangs_ends_the_run_in_words(launcher, make_job):
     assert "goes on from the last checkpoint" in raised.value.do
 
 
-@slow
+@pytest.mark.soak
 def test_a_single_rank_that_stands_still_is_lost_and_named_too(launcher, make_job):
     settings = SETTINGS | {"num_workers": 1, "max_failures": 0}
     thread, outcome = launcher.start(make_job(num_steps=50_000), "alone", **settings)
