@@ -15,6 +15,7 @@ class Decoder(nn.Module):
     """Token ids [B, T] -> hidden states [B, T, C] -> logits [B, T, V], causally."""
 
     embedding: Embedding
+    blocks: nn.ModuleList
     lm_head: VocabularyHead
 
     def __init__(self, config: ModelConfig) -> None:

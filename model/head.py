@@ -8,6 +8,7 @@ the embedding. Gradients are computed in the forward pass, chunk by chunk, while
 Liger Kernel (Hsu et al. 2024): nothing is computed twice, and memory is one chunk of logits and the two gradients.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +28,9 @@ MIN_CHUNK_TOKENS = 256
 """A chunk has at least so many tokens, so that its matrix products stay efficient at a large vocabulary."""
 
 
+CrossEntropy = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
 class HeadLoss(NamedTuple):
     """loss_sum: fp32 scalar, with gradients; losses: fp32 [N], what each position adds to it, without."""
 
@@ -39,13 +43,16 @@ class VocabularyHead(Linear):
 
     def __init__(self, hidden_size: int, vocab_size: int) -> None:
         super().__init__(hidden_size, vocab_size, bias=False)
+        self.cross_entropy: CrossEntropy = cross_entropy
+        "Of a whole chunk; a compiled one may take its place. What is left over is of another size each time."
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor | HeadLoss:  # type: ignore[override]
         """Logits [.., V] in x's dtype, or with labels [..] the -log p(label) of labels >= 0, and their sum."""
         if labels is None:
             return super().forward(x)
         x, labels = x.flatten(0, -2), labels.flatten()
-        return HeadLoss(*_ChunkedCrossEntropy.apply(x, self.weight, labels, torch.is_grad_enabled()))  # type: ignore[no-untyped-call]
+        given = (x, self.weight, labels, torch.is_grad_enabled(), self.cross_entropy)
+        return HeadLoss(*_ChunkedCrossEntropy.apply(*given))  # type: ignore[no-untyped-call]
 
 
 def chunk_tokens(weight: Tensor) -> int:
@@ -64,6 +71,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         weight: Tensor,
         labels: Tensor,
         grad_enabled: bool,  # noqa: FBT001
+        of_whole_chunk: CrossEntropy,
     ) -> tuple[Tensor, Tensor]:
         wants_x, wants_weight = (grad_enabled and wanted for wanted in ctx.needs_input_grad[:2])
         loss = torch.zeros((), dtype=torch.float32, device=x.device)
@@ -75,7 +83,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(labels), step):
             rows = slice(start, start + step)
             logits = F.linear(x[rows], weight)  # [n, V]
-            chunk_losses, grad_logits = _cross_entropy(logits, labels[rows])
+            of_chunk = of_whole_chunk if len(logits) == step else cross_entropy
+            chunk_losses, grad_logits = of_chunk(logits, labels[rows])
             loss += chunk_losses.sum()
             losses[rows] = chunk_losses
             if grad_x is not None:
@@ -89,15 +98,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         grad_x, grad_weight = (
             None if g is None else (g.float() * grad).to(g.dtype)
             for g in ctx.saved_tensors  # bf16 of `grad` is 0.4% off
         )
-        return grad_x, grad_weight, None, None
+        return grad_x, grad_weight, None, None, None
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Losses [n] in fp32; d loss / d logits = softmax - onehot(label) [n, V] in the logits' dtype, 0 without a label.
 
     One pass of exponentials serves both. The largest probability is exp(max logit) / sum exp(logit) and at least 1 / V,

@@ -50,6 +50,8 @@ class Resources:
     "Keep parameters in host memory (ZeRO 3). None: only where nothing else fits."
     activation_checkpointing: bool | None = None
     "Recompute activations in the backward pass instead of keeping them. None: where they do not fit."
+    compile: bool | None = None
+    "Fuse a model's operations with torch.compile (ZeRO 0 to 2). None: on GPUs, and on CPUs in runs of many minutes."
     checkpoint_every_steps: int | None = None
     "Steps between checkpoints, of which the newest two stay; >= 1. None: every 50."
     keep_checkpoints_every_steps: int | None = None

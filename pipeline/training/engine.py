@@ -14,6 +14,7 @@ from model.objectives import LossSum
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError
 from pipeline.training import loss_scale
+from pipeline.training.compiling import eager
 from pipeline.training.config import BatchSplit, Precision, TrainingConfig, zero_stage_of
 from pipeline.training.loss_scale import LossScale, Scaling
 from pipeline.training.memory import REDUCE_BUCKET
@@ -176,14 +177,16 @@ class Engine:
     def gradients(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         """Of the summed loss of a batch, on this rank alone and kept nowhere; not under ZeRO 3."""
         parameters = [each for each in self.objective.parameters() if each.requires_grad]
-        loss_sum = self.objective(**self._to_tensors(batch)).loss_sum
+        with eager():
+            loss_sum = self.objective(**self._to_tensors(batch)).loss_sum
         return torch.autograd.grad(loss_sum, parameters, allow_unused=True, materialize_grads=True)
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> torch.Tensor:
         """The summed loss of a batch, without gradients."""
         self.pulse.enter(Phase.evaluation)
-        loss_sum: torch.Tensor = self.deepspeed(**self._to_tensors(batch)).loss_sum
+        with eager():
+            loss_sum: torch.Tensor = self.deepspeed(**self._to_tensors(batch)).loss_sum
         return loss_sum
 
     def sum_over_ranks(self, value: torch.Tensor) -> torch.Tensor:

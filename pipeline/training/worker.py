@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 
+from model.decoder import Decoder
 from model.flops import flops_per_token, num_parameters
 from model.objectives import CausalLM
 from model.registry import build_model
@@ -18,6 +19,7 @@ from pipeline.dag.stage import Channel
 from pipeline.training.artifact import write_artifact
 from pipeline.training.checkpoint import Manifest, folder_name, newest_whole, restore
 from pipeline.training.checkpointer import Checkpointer, Rhythm
+from pipeline.training.compiling import compile_blocks, is_compiled
 from pipeline.training.config import TrainingConfig, split_batch
 from pipeline.training.corpus import Corpus, open_corpus
 from pipeline.training.engine import Engine
@@ -121,6 +123,11 @@ def assemble(order: Order, ranks: Ranks, pulse: Pulse) -> Training:
     engine = build_engine(order, corpus.learned.vocab_size, ranks)
     engine.pulse = pulse
     recorder = build_recorder(order, engine, corpus.learned, ranks, [engine.timing, high_water])
+    if _compiles(order, engine, corpus.learned):
+        model = engine.objective.model
+        assert isinstance(model, Decoder)
+        compile_blocks(model)
+        recorder.say("the model is compiled in its first step, which takes up to a minute")
     first_step, last = resume(order, engine, recorder, ranks), corpus.learned.length.num_steps
     evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, config.eval_every_steps, last)
     checkpointer = Checkpointer(engine, order.scratch, ranks, recorder, _rhythm(order, last), first_step)
@@ -129,6 +136,12 @@ def assemble(order: Order, ranks: Ranks, pulse: Pulse) -> Training:
     norms_every = resources.norms_every_steps or max(DEFAULT_EVERY_STEPS, recorder.every_steps)
     recorder.watchers = [Norms(engine, norms_every, next_step=first_step + 1, last_step=last)]
     return Training(config, corpus, engine, ranks, recorder, evaluator, checkpointer, first_step)
+
+
+def _compiles(order: Order, engine: Engine, learned: Learned) -> bool:
+    each = flops_per_token(order.job.model.with_vocab_size(learned.vocab_size), learned.seq_len)
+    flops = each * learned.length.num_tokens / engine.split.world_size
+    return is_compiled(order.resources, zero_stage=engine.stage, flops_of_rank=flops, device=engine.device)
 
 
 def _rhythm(order: Order, last_step: int) -> Rhythm:
