@@ -61,7 +61,7 @@ def deepspeed_config(
         "steps_per_print": 1 << 62,
     }
     if config.precision is Precision.bf16:
-        settings["bf16"] = {"enabled": True}
+        settings["bf16"] = {"enabled": True, "immediate_grad_update": True}
     if config.precision is Precision.fp16:
         settings["fp16"] = loss_scale.deepspeed_section()
     return settings
