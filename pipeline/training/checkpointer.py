@@ -37,6 +37,7 @@ from pipeline.training.fragments import Fragment, named_parameters, whole_shape
 from pipeline.training.hostcopy import HostCopy
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import METRICS_FILE, Recorder
+from pipeline.training.spikes import SpikePolicy
 from pipeline.training.tensorfile import write_tensors
 from pipeline.training.timing import Part
 from pipeline.training.writing import Writing, in_a_line
@@ -118,6 +119,13 @@ class Checkpointer:
         self._writing = Writing(step, jobs, on_failure=partial(self._tell_outage, step))
         if step == self.rhythm.last_step:
             self._settle(patience=PATIENCE_SECONDS)
+
+    def save_now(self, step: int) -> None:
+        """See a checkpoint after `step` updates whole, due or not, unless it matters where the last one is."""
+        is_in_flight = self._writing is not None and self._writing.step == step
+        if not is_in_flight and self.engine.config.spike_policy is not SpikePolicy.rewind:
+            self.save(step)
+        self.settle()
 
     def settle(self) -> None:
         """See the checkpoint in flight to its end, however long that takes: for whoever is about to go back to it."""

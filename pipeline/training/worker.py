@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +20,7 @@ from pipeline.training.checkpoint import Manifest, folder_name, newest_whole, re
 from pipeline.training.checkpointer import Checkpointer, Rhythm
 from pipeline.training.config import split_batch
 from pipeline.training.corpus import open_corpus
+from pipeline.training.departure import Departure, Notice
 from pipeline.training.engine import Engine
 from pipeline.training.evaluator import Evaluator
 from pipeline.training.fragments import lay_out_matrices, set_weights
@@ -52,6 +53,8 @@ class Order:
     output: Folder
     ordered_at: float
     "Seconds since the epoch, for the time until the first step."
+    notice: Callable[[], Notice | None] | None = None
+    "What this rank is told from outside; None: nothing ever."
 
 
 def work(order: Order) -> TrainingResult:
@@ -75,16 +78,17 @@ def _work(order: Order, ranks: Ranks, pulse: Pulse) -> TrainingResult:
     checkpointer = Checkpointer(engine, order.scratch, ranks, recorder, _rhythm(order, last), first_step)
     if training.spike_policy is SpikePolicy.rewind and first_step == 0:
         checkpointer.save(0)
-    recorder.say(f"ready {time.time() - order.ordered_at:.1f} s after the start, at step {first_step}")
+    recorder.say(_ready(order, ranks, first_step))
     norms_every = order.resources.norms_every_steps or max(DEFAULT_EVERY_STEPS, recorder.every_steps)
     recorder.watchers = [Norms(engine, norms_every, next_step=first_step + 1, last_step=last)]
     trace = Trace(order.resources.profile_steps, ranks, engine.timing, recorder, order.output)
+    departure = Departure(checkpointer, recorder, last, order.notice)
     engine.timing.restart()
     with contextlib.closing(checkpointer):
         train(
             engine,
             corpus.learned.batches,
-            steps=trace.through(range(first_step, last)),
+            steps=departure.through(trace.through(range(first_step, last))),
             learning_rate_at=partial(learning_rate_at, config=training, length=corpus.learned.length),
             ranks=ranks,
             recorder=recorder,
@@ -102,6 +106,15 @@ def _work(order: Order, ranks: Ranks, pulse: Pulse) -> TrainingResult:
         "parameters": num_parameters(model),
     }
     return TrainingResult(counters | corpus.learned.counters(), recorder.newest() | corpus.learned.metrics())
+
+
+def _ready(order: Order, ranks: Ranks, first_step: int) -> str:
+    words = f"ready {time.time() - order.ordered_at:.1f} s after the start, at step {first_step}"
+    if order.resources.min_workers is None:
+        return words
+    most, stage = order.resources.num_workers, order.resources.zero_stage
+    micro = order.resources.micro_batch_size
+    return f"{words}, on {ranks.world_size} of {most} ranks (ZeRO {stage}, a micro batch of {micro})"
 
 
 def _rhythm(order: Order, last_step: int) -> Rhythm:
