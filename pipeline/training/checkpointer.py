@@ -83,6 +83,8 @@ class Checkpointer:
     rhythm: Rhythm
     first_step: int = 0
     "The step of the checkpoint that training goes on from; 0: none."
+    origin: dict[str, Any] = field(default_factory=dict)
+    "Of which training the checkpoints are, for whoever finds them."
     _copy: HostCopy = field(default_factory=HostCopy, init=False)
     _writing: Writing | None = field(default=None, init=False)
     _whole: list[int] = field(default_factory=list, init=False)
@@ -186,7 +188,7 @@ class Checkpointer:
         """What the first rank knows of a checkpoint before the files are written."""
         shapes = {name: list(whole_shape(parameter)) for name, parameter in named_parameters(self.engine)}
         kind = PERMANENT if self.rhythm.is_permanent(step) else EPHEMERAL
-        manifest = {"step": step, "kind": kind, "shapes": shapes}
+        manifest = {"step": step, "kind": kind, "shapes": shapes, "origin": self.origin}
         if self.engine.loss_scale:
             manifest["loss_scale"] = self.engine.loss_scale.state()
         return manifest | {"spikes": self.engine.spikes.state()}

@@ -16,6 +16,7 @@ from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Channel
 from pipeline.training.artifact import write_artifact
+from pipeline.training.beginning import check_origin, origin_of
 from pipeline.training.checkpoint import Manifest, folder_name, newest_whole, restore
 from pipeline.training.checkpointer import Checkpointer, Rhythm
 from pipeline.training.config import split_batch
@@ -75,7 +76,8 @@ def _work(order: Order, ranks: Ranks, pulse: Pulse) -> TrainingResult:
     first_step = resume(order, engine, recorder, ranks)
     last = corpus.learned.length.num_steps
     evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, training.eval_every_steps, last)
-    checkpointer = Checkpointer(engine, order.scratch, ranks, recorder, _rhythm(order, last), first_step)
+    rhythm, origin = _rhythm(order, last), origin_of(order.job)
+    checkpointer = Checkpointer(engine, order.scratch, ranks, recorder, rhythm, first_step, origin)
     if training.spike_policy is SpikePolicy.rewind and first_step == 0:
         checkpointer.save(0)
     recorder.say(_ready(order, ranks, first_step))
@@ -161,12 +163,17 @@ def build_recorder(
 
 
 def resume(order: Order, engine: Engine, recorder: Recorder, ranks: Ranks) -> int:
-    """The step to go on from: that of the newest whole checkpoint, or 0."""
+    """The step to go on from: that of the newest whole checkpoint, or 0.
+
+    Raises:
+        StageFailedError: that checkpoint is another training's.
+    """
     manifest, notes = newest_whole(order.scratch, ranks)
     for note in notes:
         recorder.say(note)
     if manifest is None:
         return 0
+    check_origin(order.job, manifest.get("origin", {}), scratch=order.scratch, step=int(manifest["step"]))
     step = _restored(order.scratch, engine, recorder, manifest)
     recorder.say(f"resumed from the checkpoint of step {step}")
     return step

@@ -13,6 +13,7 @@ from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Channel
 from pipeline.errors import ConfigError, StageFailedError
+from pipeline.training.beginning import check_job
 from pipeline.training.failure import as_rank_error, first_cause
 from pipeline.training.fit import fitted
 from pipeline.training.job import TrainingJob, TrainingResult
@@ -45,12 +46,14 @@ def launch(
     """Train `job` on the connected Ray cluster, from any thread; the artifact is in `output` when it returns.
 
     Raises:
-        ConfigError: the global batch cannot be shared out, or the cluster has not got the resources.
+        ConfigError: the global batch cannot be shared out, the cluster has not got the resources, or the parts of the
+            job do not go together.
         StageFailedError: a rank failed; its number, its first cause, and what to do.
     """
     resources = settled(
         resources, ray.cluster_resources(), sequences_per_step=job.training.sequences_per_step
     )
+    check_job(job, vocab_size=vocab_size)
     settings = _settings(job, resources, channel, vocab_size)
     prepare_driver()
     if resources.min_workers:
