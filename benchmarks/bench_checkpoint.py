@@ -83,7 +83,7 @@ def measured(folder: str, tokens: int, repeats: int) -> tuple[list[float], list[
 
     ranks, corpus = current_ranks(), open_corpus(order.job, lambda _text: None)
     engine = build_engine(order, corpus.learned.vocab_size, ranks)
-    recorder = build_recorder(order, engine, corpus.learned, ranks)
+    recorder = build_recorder(order, engine, corpus.learned, ranks, [])
     stalls: list[float] = []
 
     class Timed(Checkpointer):
