@@ -1,6 +1,7 @@
 """Trainings on a cluster whose nodes go and come back: fewer ranks, more again, the same batches and losses."""
 
 import json
+import random
 import re
 import time
 from dataclasses import replace
@@ -21,9 +22,11 @@ NUM_STEPS = 2500
 def cluster():
     """A head with one core; the tests add and remove nodes with one more each."""
     import ray
+    from ray._common.utils import reset_ray_address
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    reset_ray_address()  # else every ray.init of this machine would join
     ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
     yield cluster
     ray.shutdown()
@@ -110,6 +113,70 @@ def test_nodes_go_and_come_back_and_training_goes_on(cluster, second, launcher, 
     moved, still = losses(launcher, "moving"), losses(launcher, "still")
     assert list(moved) == list(still) == list(range(1, NUM_STEPS + 1))
     assert list(moved.values()) == pytest.approx(list(still.values()), abs=1e-3)
+
+
+@slow
+@pytest.mark.soak
+def test_a_fixed_number_of_ranks_moves_where_there_is_room(cluster, second, launcher, make_job):
+    cluster.add_node(num_cpus=1)
+    thread, outcome = launcher.start(make_job(num_steps=NUM_STEPS), "moved", num_workers=2, max_failures=0)
+    said = []
+    wait_for_note(launcher, said, "ready")
+    launcher.wait_for_checkpoint("moved")
+    drain(cluster, node_of_a_rank(cluster), seconds=60)
+    told = wait_for_note(launcher, said, "is being drained")
+    assert "training starts again" in told
+    thread.join(timeout=120)
+    assert outcome["result"].counters["steps"] == NUM_STEPS
+
+
+def node_of_a_rank(cluster):
+    """A node other than the head whose core is taken."""
+    from ray._private.state import state
+
+    free = state.available_resources_per_node()
+    return next(node for node in cluster.worker_nodes if not free[node.node_id].get("CPU"))
+
+
+@slow
+@pytest.mark.soak
+def test_whatever_becomes_of_machines_and_ranks_the_run_completes(cluster, launcher, make_job):
+    """At random moments, for as long as it takes: at least ten times."""
+    job, draw = make_job(num_steps=6 * NUM_STEPS), random.Random(0)
+    cluster.add_node(num_cpus=1)
+    resources = {"num_workers": 2, "min_workers": 1, "checkpoint_every_steps": 20}
+    thread, outcome = launcher.start(job, "moving", **resources)
+    said, done = [], []
+    wait_for_note(launcher, said, "ready")
+    while thread.is_alive():
+        time.sleep(draw.uniform(1, 12))
+        done.append(strike(cluster, launcher, draw))
+    for node in list(cluster.worker_nodes):
+        cluster.remove_node(node, allow_graceful=False)
+    assert "error" not in outcome, (outcome, done, said + launcher.notes())
+    assert len(done) >= 10
+    launcher.run(job, "still", num_workers=1)
+    moved, still = losses(launcher, "moving"), losses(launcher, "still")
+    assert list(moved) == list(still)
+    assert list(moved.values()) == pytest.approx(list(still.values()), abs=1e-3)
+
+
+def strike(cluster, launcher, draw):
+    """Take a machine away, with notice or without, or bring one back, or end a rank; what it was."""
+    if not cluster.worker_nodes:
+        cluster.add_node(num_cpus=1)
+        return "a node comes"
+    what = draw.choice(["a node goes", "a node is drained and goes", "a rank ends"])
+    if what == "a rank ends":
+        for process in draw.sample(ranks := launcher.rank_processes(), min(1, len(ranks))):
+            process.kill()
+        return what
+    node = next(iter(cluster.worker_nodes))
+    if "drained" in what:
+        drain(cluster, node, seconds=10)
+        time.sleep(10)
+    cluster.remove_node(node, allow_graceful=False)
+    return what
 
 
 def test_world_sizes_share_the_batch_out():
