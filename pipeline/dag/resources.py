@@ -9,6 +9,7 @@ _AT_LEAST_ZERO: tuple[str, Callable[[Any], bool]] = (">= 0", lambda value: value
 _ABOVE_ZERO: tuple[str, Callable[[Any], bool]] = ("> 0", lambda value: value > 0)
 RANGES = {
     "num_workers": _AT_LEAST_ONE,
+    "min_workers": _AT_LEAST_ONE,
     "num_gpus": _AT_LEAST_ZERO,
     "gpu_memory_gib": _ABOVE_ZERO,
     "cpus_per_worker": _AT_LEAST_ONE,
@@ -34,6 +35,9 @@ class Resources:
 
     num_workers: int | None = None
     "Ranks of a training node, or parallel tasks of a data node; >= 1. None: as many as pay on this cluster."
+    min_workers: int | None = None
+    """Fewest ranks that a training goes on with while nodes are away, to grow back to num_workers later; >= 1. None: it
+    waits for all of them."""
     num_gpus: float | None = None
     "GPUs per rank; >= 0. None: one each where the cluster has GPUs."
     gpu_memory_gib: float | None = None
@@ -65,7 +69,8 @@ class Resources:
     """First and last step, from 1, of which a training node writes a trace, logs/trace.json.gz, for ui.perfetto.dev; or
     the only one. None: no trace."""
     max_failures: int | None = None
-    "Lost workers after which a node fails; >= 0. None: 3."
+    """Lost workers after which a node fails; >= 0. None: 3. With min_workers: in a row, without a new checkpoint in
+    between; lost machines do not count."""
     hang_seconds: float | None = None
     "Without a sign of life for so long a rank hangs, and is lost; ten times it at the start; > 0. None: 90."
 

@@ -13,10 +13,10 @@ from pipeline.dag.stage import Input, Problem, StageContext, StageResult
 from pipeline.dag.store import Manifest
 from pipeline.errors import ConfigError
 from pipeline.stages.sharding import ARROW
-from pipeline.training.config import Packing, TrainingConfig, split_batch
+from pipeline.training.config import Packing, TrainingConfig
 from pipeline.training.fit import Fit, fitted, memory_with
 from pipeline.training.memory import GIB
-from pipeline.training.placement import settled
+from pipeline.training.placement import settled, world_sizes
 
 
 def training_config(settings: TrainingConfig) -> TrainingConfig:
@@ -39,9 +39,7 @@ def batch_problems(config: TrainingConfig, resources: Resources) -> list[Problem
     if config.problems():
         return []
     try:
-        split_batch(
-            config, world_size=resources.num_workers or 1, micro_batch_size=resources.micro_batch_size
-        )
+        world_sizes(config, resources if resources.num_workers else replace(resources, min_workers=None))
     except ConfigError as error:
         field = error.where.rpartition(".")[2]
         return [Problem(field, error.what, error.allowed, error.do)]

@@ -37,6 +37,7 @@ from pipeline.training.fragments import Fragment, named_parameters, whole_shape
 from pipeline.training.hostcopy import HostCopy
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import METRICS_FILE, Recorder
+from pipeline.training.spikes import SpikePolicy
 from pipeline.training.tensorfile import write_tensors
 from pipeline.training.timing import Part
 from pipeline.training.writing import Writing, in_a_line
@@ -82,6 +83,8 @@ class Checkpointer:
     rhythm: Rhythm
     first_step: int = 0
     "The step of the checkpoint that training goes on from; 0: none."
+    origin: dict[str, Any] = field(default_factory=dict)
+    "Of which training the checkpoints are, for whoever finds them."
     _copy: HostCopy = field(default_factory=HostCopy, init=False)
     _writing: Writing | None = field(default=None, init=False)
     _whole: list[int] = field(default_factory=list, init=False)
@@ -118,6 +121,13 @@ class Checkpointer:
         self._writing = Writing(step, jobs, on_failure=partial(self._tell_outage, step))
         if step == self.rhythm.last_step:
             self._settle(patience=PATIENCE_SECONDS)
+
+    def save_now(self, step: int) -> None:
+        """See a checkpoint after `step` updates whole, due or not, unless it matters where the last one is."""
+        is_in_flight = self._writing is not None and self._writing.step == step
+        if not is_in_flight and self.engine.config.spike_policy is not SpikePolicy.rewind:
+            self.save(step)
+        self.settle()
 
     def settle(self) -> None:
         """See the checkpoint in flight to its end, however long that takes: for whoever is about to go back to it."""
@@ -178,7 +188,7 @@ class Checkpointer:
         """What the first rank knows of a checkpoint before the files are written."""
         shapes = {name: list(whole_shape(parameter)) for name, parameter in named_parameters(self.engine)}
         kind = PERMANENT if self.rhythm.is_permanent(step) else EPHEMERAL
-        manifest = {"step": step, "kind": kind, "shapes": shapes}
+        manifest = {"step": step, "kind": kind, "shapes": shapes, "origin": self.origin}
         if self.engine.loss_scale:
             manifest["loss_scale"] = self.engine.loss_scale.state()
         return manifest | {"spikes": self.engine.spikes.state()}

@@ -12,6 +12,9 @@ from pipeline.training.spikes import SpikeSettings
 FAST_MICRO_BATCH_TOKENS = 8192
 """Tokens in a rank's forward pass beyond which a larger one is no faster; measured, see `micro_batch_size_for`."""
 
+MOST_LEARNING_RATE = 100.0
+"Far above any that trains: beyond it is a slip of the exponent."
+
 
 class Precision(Enum):
     """How numbers are held while training; the optimizer's weights and states are fp32 in each."""
@@ -51,7 +54,7 @@ class TrainingConfig(LengthSettings, SpikeSettings):
     """The optimization: every field changes the weights that come out, and none says where they are computed."""
 
     learning_rate: float = 1e-3
-    "Peak of the learning rate; > 0."
+    "Peak of the learning rate; > 0 and <= 100."
     min_learning_rate_fraction: float = 0.1
     "Learning rate of the last step as a fraction of the peak, in [0, 1]; inverse_sqrt stops falling there."
     optimizer: OptimizerKind = OptimizerKind.adamw
@@ -94,7 +97,11 @@ class TrainingConfig(LengthSettings, SpikeSettings):
         ranges = [
             *self._length_ranges(),
             *self._spike_ranges(),
-            ("learning_rate", self.learning_rate > 0, "> 0"),
+            (
+                "learning_rate",
+                0 < self.learning_rate <= MOST_LEARNING_RATE,
+                f"> 0 and <= {MOST_LEARNING_RATE:g}",
+            ),
             ("min_learning_rate_fraction", 0 <= self.min_learning_rate_fraction <= 1, "in [0, 1]"),
             ("weight_decay", self.weight_decay >= 0, ">= 0"),
             ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),

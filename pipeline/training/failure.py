@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from pipeline.errors import HeadraceError, InputDataError, StageFailedError
 
+
+class LeftError(Exception):
+    """Raised by all ranks together, after a checkpoint: they are to go on elsewhere, or with more or fewer."""
+
+
 PASSING = (ConnectionError, TimeoutError)
 """Failures of one rank that another rank's end, or the network, may have caused."""
 SYMPTOMS = ("gloo", "nccl", "connection", "diststore", "distnetwork", "distbackend")
@@ -24,6 +29,11 @@ class RankFailure:
     "Seconds since the epoch, by the clock of the rank's machine."
     may_pass: bool
     "Whether starting again from the last checkpoint may help."
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it is no failure, but the ranks' way to start again elsewhere."""
+        return self.kind == LeftError.__name__
 
 
 class RankError(Exception):

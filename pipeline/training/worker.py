@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,11 +17,13 @@ from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Channel
 from pipeline.training.artifact import write_artifact
+from pipeline.training.beginning import check_origin, origin_of
 from pipeline.training.checkpoint import Manifest, folder_name, newest_whole, restore
 from pipeline.training.checkpointer import Checkpointer, Rhythm
 from pipeline.training.compiling import compile_blocks, is_compiled
 from pipeline.training.config import TrainingConfig, split_batch
 from pipeline.training.corpus import Corpus, open_corpus
+from pipeline.training.departure import Departure, Notice
 from pipeline.training.engine import Engine
 from pipeline.training.evaluator import Evaluator
 from pipeline.training.fragments import lay_out_matrices, set_weights
@@ -54,6 +56,8 @@ class Order:
     output: Folder
     ordered_at: float
     "Seconds since the epoch, for the time until the first step."
+    notice: Callable[[], Notice | None] | None = None
+    "What this rank is told from outside; None: nothing ever."
 
 
 def work(order: Order) -> TrainingResult:
@@ -67,11 +71,10 @@ def work(order: Order) -> TrainingResult:
 def _work(order: Order, ranks: Ranks, pulse: Pulse) -> TrainingResult:
     training = assemble(order, ranks, pulse)
     learned, recorder = training.corpus.learned, training.recorder
-    recorder.say(
-        f"ready {time.time() - order.ordered_at:.1f} s after the start, at step {training.first_step}"
-    )
+    recorder.say(_ready(order, ranks, training.first_step))
     trace = Trace(order.resources.profile_steps, ranks, training.engine.timing, recorder, order.output)
-    training.run(trace.through(range(training.first_step, learned.length.num_steps)))
+    departure = Departure(training.checkpointer, recorder, learned.length.num_steps, order.notice)
+    training.run(departure.through(trace.through(range(training.first_step, learned.length.num_steps))))
     pulse.enter(Phase.artifact)
     model = order.job.model.with_vocab_size(learned.vocab_size)
     if ranks.is_first:
@@ -130,7 +133,8 @@ def assemble(order: Order, ranks: Ranks, pulse: Pulse) -> Training:
         recorder.say("the model is compiled in its first step, which takes up to a minute")
     first_step, last = resume(order, engine, recorder, ranks), corpus.learned.length.num_steps
     evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, config.eval_every_steps, last)
-    checkpointer = Checkpointer(engine, order.scratch, ranks, recorder, _rhythm(order, last), first_step)
+    rhythm, origin = _rhythm(order, last), origin_of(order.job)
+    checkpointer = Checkpointer(engine, order.scratch, ranks, recorder, rhythm, first_step, origin)
     if config.spike_policy is SpikePolicy.rewind and first_step == 0:
         checkpointer.save(0)
     norms_every = resources.norms_every_steps or max(DEFAULT_EVERY_STEPS, recorder.every_steps)
@@ -142,6 +146,15 @@ def _compiles(order: Order, engine: Engine, learned: Learned) -> bool:
     each = flops_per_token(order.job.model.with_vocab_size(learned.vocab_size), learned.seq_len)
     flops = each * learned.length.num_tokens / engine.split.world_size
     return is_compiled(order.resources, zero_stage=engine.stage, flops_of_rank=flops, device=engine.device)
+
+
+def _ready(order: Order, ranks: Ranks, first_step: int) -> str:
+    words = f"ready {time.time() - order.ordered_at:.1f} s after the start, at step {first_step}"
+    if order.resources.min_workers is None:
+        return words
+    most, stage = order.resources.num_workers, order.resources.zero_stage
+    micro = order.resources.micro_batch_size
+    return f"{words}, on {ranks.world_size} of {most} ranks (ZeRO {stage}, a micro batch of {micro})"
 
 
 def _rhythm(order: Order, last_step: int) -> Rhythm:
@@ -182,12 +195,17 @@ def build_recorder(
 
 
 def resume(order: Order, engine: Engine, recorder: Recorder, ranks: Ranks) -> int:
-    """The step to go on from: that of the newest whole checkpoint, or 0."""
+    """The step to go on from: that of the newest whole checkpoint, or 0.
+
+    Raises:
+        StageFailedError: that checkpoint is another training's.
+    """
     manifest, notes = newest_whole(order.scratch, ranks)
     for note in notes:
         recorder.say(note)
     if manifest is None:
         return 0
+    check_origin(order.job, manifest.get("origin", {}), scratch=order.scratch, step=int(manifest["step"]))
     step = _restored(order.scratch, engine, recorder, manifest)
     recorder.say(f"resumed from the checkpoint of step {step}")
     return step

@@ -4,6 +4,7 @@ import importlib
 import os
 import tempfile
 import time
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -11,21 +12,23 @@ import ray
 from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Channel
-from pipeline.errors import StageFailedError
-from pipeline.training.config import split_batch
+from pipeline.errors import ConfigError, StageFailedError
+from pipeline.training.beginning import check_job
 from pipeline.training.failure import as_rank_error, first_cause
 from pipeline.training.fit import fitted
 from pipeline.training.job import TrainingJob, TrainingResult
 from pipeline.training.memory import GIB
-from pipeline.training.placement import settled
+from pipeline.training.placement import settled, world_sizes
 from pipeline.training.watchdog import HANG_SECONDS, reported_hang
 
 MAX_FAILURES = 3
 DRIVER_SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # the default of 2 s is what a lost rank, and the end, wait for
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",  # of a notice of 30 s the default loses five
     "RAY_TRAIN_METRICS_ENABLED": "0",  # for Ray's dashboard; our own metrics are on the channel
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
+WATCHER_SETTING = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 STANDSTILL_SETTING = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 STANDSTILL_GRACE_SECONDS = 20
 "After which Ray ends a rank that stands still: a single one, that no other watches."
@@ -43,42 +46,71 @@ def launch(
     """Train `job` on the connected Ray cluster, from any thread; the artifact is in `output` when it returns.
 
     Raises:
-        ConfigError: the global batch cannot be shared out, or the cluster has not got the resources.
+        ConfigError: the global batch cannot be shared out, the cluster has not got the resources, or the parts of the
+            job do not go together.
         StageFailedError: a rank failed; its number, its first cause, and what to do.
     """
     resources = settled(
         resources, ray.cluster_resources(), sequences_per_step=job.training.sequences_per_step
     )
-    assert resources.num_workers is not None
-    split_batch(job.training, world_size=resources.num_workers, micro_batch_size=resources.micro_batch_size)
-    resources = _fitting(job, resources, channel, vocab_size)
+    check_job(job, vocab_size=vocab_size)
+    settings = _settings(job, resources, channel, vocab_size)
     prepare_driver()
+    if resources.min_workers:
+        os.environ[WATCHER_SETTING] = "1"  # more nodes may come
     os.environ[STANDSTILL_SETTING] = str((resources.hang_seconds or HANG_SECONDS) + STANDSTILL_GRACE_SECONDS)
     from ray.train import TrainingFailedError
 
     with tempfile.TemporaryDirectory(prefix="headrace-ray-train-") as storage:
-        trainer = _trainer(job, resources, channel, scratch, output, storage)
+        order = {
+            "job": job,
+            "channel": channel,
+            "scratch": scratch,
+            "output": output,
+            "ordered_at": time.time(),
+        }
+        trainer = _trainer(order, resources, settings, storage)
         try:
             return _result(trainer.fit())
         except TrainingFailedError as error:
             raise _explained(error, scratch) from error
 
 
-def _fitting(job: TrainingJob, resources: Resources, channel: Channel, vocab_size: int) -> Resources:
-    """What is open is chosen so that it fits into the memory that ranks will find; said where that took something."""
+def _settings(
+    job: TrainingJob, resources: Resources, channel: Channel, vocab_size: int
+) -> dict[int, Resources]:
+    """By world size: what is open is chosen so that it fits into the memory that ranks will find.
+
+    Said where that took something. An elastic training leaves out the world sizes in which nothing fits.
+    """
+    sizes = world_sizes(job.training, resources)
+    model = job.model.with_vocab_size(vocab_size)
+    room, device = _room_of_rank(resources)
+    found = {}
+    for size in sizes:
+        ranks = replace(resources, num_workers=size)
+        try:
+            fit = fitted(model, job.training, ranks, device_bytes=room, device=device)
+        except ConfigError as error:
+            if size == sizes[0]:
+                raise
+            channel.send({"kind": "note", "text": f"{size} ranks would be too few: {error.what}"})
+            continue
+        if fit.reason and size == sizes[0]:
+            channel.send({"kind": "note", "text": fit.words()})
+        found[size] = replace(fit.resources, num_workers=resources.num_workers)
+    return found
+
+
+def _room_of_rank(resources: Resources) -> tuple[float, str]:
+    """Bytes that each rank has to itself, and of what."""
     if resources.num_gpus:
         found = resources.gpu_memory_gib
         size = found * GIB if found else ray.get(_gpu_bytes.options(num_gpus=resources.num_gpus).remote())
-        size, name = size * min(1.0, resources.num_gpus), "GPU"
-    else:
-        nodes = [each["Resources"] for each in ray.nodes() if each["Alive"]]
-        ranks_of_node = -(-(resources.num_workers or 1) // len(nodes))
-        size, name = min(each.get("memory", 0) for each in nodes) / ranks_of_node, "rank's share of a node"
-    model = job.model.with_vocab_size(vocab_size)
-    fit = fitted(model, job.training, resources, device_bytes=size, device=name)
-    if fit.reason:
-        channel.send({"kind": "note", "text": fit.words()})
-    return fit.resources
+        return size * min(1.0, resources.num_gpus), "GPU"
+    nodes = [each["Resources"] for each in ray.nodes() if each["Alive"]]
+    ranks_of_node = -(-(resources.num_workers or 1) // len(nodes))
+    return min(each.get("memory", 0) for each in nodes) / ranks_of_node, "rank's share of a node"
 
 
 @ray.remote(num_cpus=0)
@@ -94,42 +126,37 @@ def prepare_driver() -> None:
     for name, value in DRIVER_SETTINGS.items():
         os.environ.setdefault(name, value)
     if len(ray.nodes()) == 1:
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one machine is drained by nobody
+        os.environ.setdefault(WATCHER_SETTING, "0")  # one machine is drained by nobody
     importlib.import_module("pipeline.training.supervision")
 
 
 def _trainer(
-    job: TrainingJob,
-    resources: Resources,
-    channel: Channel,
-    scratch: Folder,
-    output: Folder,
-    storage: str,
+    order: dict[str, Any], resources: Resources, settings: dict[int, Resources], storage: str
 ) -> Any:
+    """`resources` with every number filled in; `settings` by world size."""
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
 
+    from pipeline.training.elastic import GROW_SECONDS, AsManyAsThereAre, per_worker
     from pipeline.training.supervision import Trainer
 
-    assert resources.num_workers is not None
     failures = MAX_FAILURES if resources.max_failures is None else resources.max_failures
-    gpus = resources.num_gpus or 0
-    per_worker = {"CPU": float(resources.cpus_per_worker or 1)} | ({"GPU": gpus} if gpus else {})
-    order = {
-        "job": job,
-        "resources": resources,
-        "channel": channel,
-        "scratch": scratch,
-        "output": output,
-        "ordered_at": time.time(),
-    }
+    is_elastic = resources.min_workers is not None
+    scaling = ScalingConfig(
+        num_workers=(min(settings), max(settings)) if is_elastic else max(settings),
+        use_gpu=bool(resources.num_gpus),
+        resources_per_worker=per_worker(resources),
+        elastic_resize_monitor_interval_s=GROW_SECONDS,
+    )
+    elastic = AsManyAsThereAre(scaling, world_sizes=list(settings), channel=order["channel"])
+    listens = os.environ.get(WATCHER_SETTING) != "0"
     return Trainer(
         run_rank,
-        train_loop_config=order,
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=resources.num_workers, use_gpu=bool(gpus), resources_per_worker=per_worker
-        ),
+        scaling=elastic if is_elastic else None,
+        scratch=order["scratch"] if is_elastic else None,
+        train_loop_config=order | {"settings": settings, "listens": listens},
+        torch_config=TorchConfig(backend="nccl" if resources.num_gpus else "gloo"),
+        scaling_config=scaling,
         run_config=RunConfig(
             name="train",
             storage_path=storage,  # our checkpoints are in `scratch`; Ray Train is given none to copy
@@ -140,15 +167,20 @@ def _trainer(
 
 
 def run_rank(order: dict[str, Any]) -> TrainingResult:
-    """In the worker's process: prepare it, then work."""
-    rank = int(os.environ["RANK"])
+    """In the worker's process: prepare it, then work, with the settings for as many ranks as there are."""
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
+        from pipeline.training.elastic import Ear
         from pipeline.training.runtime import prepare_process
 
-        prepare_process(threads=order["resources"].cpus_per_worker or 1)
+        fields = dict(order)
+        settings, listens = fields.pop("settings"), fields.pop("listens")
+        resources = settings[world_size]
+        prepare_process(threads=resources.cpus_per_worker or 1)
         from pipeline.training.worker import Order, work
 
-        return work(Order(**order))
+        ear = Ear(resources, world_size, least=min(settings)) if listens else None
+        return work(Order(resources=resources, notice=ear, **fields))
     except Exception as error:  # whatever it is, the driver is to know the rank, the place and the time
         raise as_rank_error(error, rank=rank) from error
 

@@ -83,12 +83,23 @@ def test_an_override_that_cannot_be_is_explained(refused, override, what, where,
         ("stages.base.model.num_kv_heads=4", "cannot share", "stages.base.model.num_kv_heads"),
         ("stages.base.global_batch_tokens=1000", "not a whole number", "stages.base.global_batch_tokens"),
         ("stages.base.seq_len=100000", "", "stages.base."),
+        (
+            "stages.base.seq_len=512 stages.base.global_batch_tokens=8192",
+            "sequences of 512 tokens do not fit a model of 256",
+            "stages.base.seq_len",
+        ),
         ("stages.base.warmup_steps=100000", "longer than", "stages.base.warmup_steps"),
         ("stages.base.num_steps=0", "num_steps is 0", "stages.base.num_steps"),
         ("stages.base.learning_rate=0", "learning_rate is 0", "stages.base.learning_rate"),
+        ("stages.base.learning_rate=1e6", "learning_rate is 1000000", "stages.base.learning_rate"),
         ("resources.base.micro_batch_size=5", "micro batches of 5", "resources.base.micro_batch_size"),
         ("resources.base.num_workers=5", "among 5 ranks", "resources.base.num_workers"),
         ("resources.default.num_workers=5", "among 5 ranks", "num_workers"),
+        (
+            "resources.base.num_workers=2 resources.base.min_workers=4",
+            "min_workers is 4, and there are 2 ranks at most",
+            "resources.base.min_workers",
+        ),
         ("stages.corpus.paths=[]", "no file is named", "stages.corpus.paths"),
         ("stages.corpus.shard_bytes=0", "0", "stages.corpus.shard_bytes"),
         ("stages.corpus.max_unreadable_fraction=2", "2", "stages.corpus.max_unreadable_fraction"),
@@ -106,7 +117,7 @@ def test_an_override_that_cannot_be_is_explained(refused, override, what, where,
     ],
 )
 def test_a_value_that_cannot_work_is_explained(refused, override, what, where):
-    error = refused(override)
+    error = refused(*override.split())
     assert what in error.what, error
     assert where in error.where, error
 

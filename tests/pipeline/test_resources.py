@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError
     ("name", "right", "wrong"),
     [
         ("num_workers", [1], [0, -1]),
+        ("min_workers", [1], [0, -1]),
         ("num_gpus", [0, 0.5], [-1]),
         ("gpu_memory_gib", [0.5], [0]),
         ("cpus_per_worker", [1], [0]),

@@ -99,6 +99,23 @@ def test_what_is_left_open_is_filled_in_from_the_cluster(asked, cluster, workers
     assert (found.num_workers, found.num_gpus, found.cpus_per_worker) == (workers, gpus, threads)
 
 
-def test_more_than_the_cluster_has_is_refused():
-    with pytest.raises(ConfigError, match="4 ranks need 4 CPUs"):
-        settled(Resources(num_workers=4), {"CPU": 2.0}, sequences_per_step=8)
+@pytest.mark.parametrize(
+    ("asked", "cluster", "words"),
+    [
+        (Resources(num_workers=4), {"CPU": 2.0}, "4 ranks need 4 CPUs, and the cluster has 2"),
+        (Resources(num_workers=2, num_gpus=1), {"CPU": 2.0}, "2 ranks need 2 GPUs, and the cluster has 0"),
+        (Resources(num_workers=1, num_gpus=1), {"CPU": 2.0}, "1 rank needs 1 GPU, and the cluster has 0"),
+        (
+            Resources(num_workers=1, cpus_per_worker=3),
+            {"CPU": 2.0},
+            "1 rank needs 3 CPUs, and the cluster has 2",
+        ),
+    ],
+)
+def test_more_than_the_cluster_has_is_refused(asked, cluster, words):
+    with pytest.raises(ConfigError) as refused:
+        settled(asked, cluster, sequences_per_step=8)
+    assert refused.value.what == words
+    assert refused.value.where == "resources"
+    assert refused.value.allowed.startswith("at most ")
+    assert "num_workers" in refused.value.do

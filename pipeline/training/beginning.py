@@ -1,0 +1,87 @@
+"""Whether a training may begin from what it is given: weights of its model and tokenizer, checkpoints of its own."""
+
+from typing import Any
+
+import torch
+
+from data.tokenizer import Tokenizer
+from model.config import ModelConfig
+from model.weights import check_state_dict, expected_shapes, load_config
+from pipeline.dag.folder import Folder
+from pipeline.errors import ConfigError, StageFailedError
+from pipeline.training.job import TrainingJob
+
+
+def check_job(job: TrainingJob, *, vocab_size: int) -> None:
+    """What is wrong between the parts of a job, before a rank is started.
+
+    Raises:
+        ConfigError: sequences longer than the model's; initial weights of another model, or of another tokenizer.
+    """
+    model = job.model.with_vocab_size(vocab_size)
+    if job.training.seq_len > model.max_seq_len:
+        raise ConfigError(
+            f"sequences of {job.training.seq_len} tokens do not fit a model of {model.max_seq_len}",
+            where="seq_len",
+            allowed=f"at most {model.max_seq_len}",
+            do="set a smaller seq_len, or begin from a model with a larger max_seq_len",
+        )
+    if job.initial_weights is not None:
+        _check_initial(job, job.initial_weights, model)
+
+
+def _check_initial(job: TrainingJob, initial: Folder, model: ModelConfig) -> None:
+    given = initial.local()
+    shapes = expected_shapes(load_config(given))
+    try:
+        check_state_dict(model, {name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+    except ValueError as error:
+        raise ConfigError(
+            f"the weights to begin from are of another model: {error}",
+            where=f"inputs ({initial.url})",
+            allowed="weights of a model with the same names and shapes",
+            do="set the model's fields to those in its model.json, or begin from other weights",
+        ) from error
+    if (given / "tokenizer").exists() and (
+        found := Tokenizer.load(given / "tokenizer").hash
+    ) != job.tokenizer_hash:
+        raise ConfigError(
+            f"the weights to begin from were trained with another tokenizer: {found[:12]}, and the tokens are of "
+            f"{job.tokenizer_hash[:12]}",
+            where=f"inputs ({initial.url})",
+            allowed="weights and tokens of one tokenizer",
+            do="tokenize with the tokenizer of those weights, or begin from weights of this one",
+        )
+
+
+def origin_of(job: TrainingJob) -> dict[str, Any]:
+    """What every checkpoint of a training says of it; JSON can hold it."""
+    return {
+        "model": job.model.to_dict(),
+        "tokenizer": job.tokenizer_hash,
+        "precision": job.training.precision.name,
+    }
+
+
+def check_origin(job: TrainingJob, found: dict[str, Any], *, scratch: Folder, step: int) -> None:
+    """Refuse a checkpoint that another training left; one that says nothing of it is taken as ours.
+
+    Raises:
+        StageFailedError: what differs.
+    """
+    for what, mine in origin_of(job).items():
+        theirs = found.get(what, mine)
+        if theirs != mine:
+            raise StageFailedError(
+                f"the checkpoint of step {step} is of another {what}: {_difference(theirs, mine)}",
+                where=scratch.url,
+                allowed="checkpoints that this very training has left",
+                do="move it away; training then goes on from its own, or begins again",
+            )
+
+
+def _difference(theirs: Any, mine: Any) -> str:
+    if isinstance(theirs, dict) and isinstance(mine, dict):
+        names = sorted(name for name in {*theirs, *mine} if theirs.get(name) != mine.get(name))
+        return ", ".join(f"{name} {theirs.get(name)} for {mine.get(name)}" for name in names)
+    return f"{theirs} for {mine}"
