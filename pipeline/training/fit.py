@@ -12,7 +12,7 @@ from itertools import product
 from model.config import ModelConfig
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError
-from pipeline.training.config import TrainingConfig, split_batch, zero_stage_of
+from pipeline.training.config import BatchSplit, TrainingConfig, split_batch, zero_stage_of
 from pipeline.training.memory import GIB, Memory, memory_of_rank
 
 USABLE = 0.92
@@ -64,7 +64,8 @@ def fitted(
     Raises:
         ConfigError: nothing fits; with what would.
     """
-    tried = sorted(_candidates(training, resources), key=lambda each: _cost(each, training, resources))
+    largest = _preferred_split(training, resources).micro_batch_size
+    tried = sorted(_candidates(training, resources), key=lambda each: _cost(each, largest))
     room = USABLE * device_bytes
     first: Memory | None = None
     for each in tried:
@@ -93,13 +94,12 @@ def memory_with(model: ModelConfig, training: TrainingConfig, resources: Resourc
 
 def _candidates(training: TrainingConfig, resources: Resources) -> Iterator[Resources]:
     """Every way to fill in what is open."""
-    ranks = resources.num_workers or 1
-    preferred = split_batch(training, world_size=ranks, micro_batch_size=resources.micro_batch_size)
+    preferred = _preferred_split(training, resources)
     per_rank = preferred.micro_batch_size * preferred.gradient_accumulation_steps
     micros = [n for n in range(1, preferred.micro_batch_size + 1) if per_rank % n == 0]
     if resources.micro_batch_size is not None:
         micros = [resources.micro_batch_size]
-    least = zero_stage_of(training, resources, world_size=ranks)
+    least = zero_stage_of(training, resources, world_size=preferred.world_size)
     stages = [least] if resources.zero_stage is not None else range(least, WEIGHTS_STAGE + 1)
     recompute = _open(resources.activation_checkpointing)
     optimizer, parameters = _open(resources.offload_optimizer), _open(resources.offload_parameters)
@@ -122,13 +122,17 @@ def _open(setting: bool | None) -> list[bool]:  # noqa: FBT001 - a setting, not 
     return [False, True] if setting is None else [setting]
 
 
-def _cost(each: Resources, training: TrainingConfig, asked: Resources) -> float:
+def _preferred_split(training: TrainingConfig, resources: Resources) -> BatchSplit:
+    """With the micro batch that is asked for, or else the one that is known to be fast."""
+    ranks = resources.num_workers or 1
+    return split_batch(training, world_size=ranks, micro_batch_size=resources.micro_batch_size)
+
+
+def _cost(each: Resources, largest_micro_batch: int) -> float:
     """Time, relative to the cheapest."""
-    ranks = asked.num_workers or 1
-    preferred = split_batch(training, world_size=ranks, micro_batch_size=asked.micro_batch_size)
     assert each.micro_batch_size is not None
     assert each.zero_stage is not None
-    halvings = math.log2(preferred.micro_batch_size / each.micro_batch_size)
+    halvings = math.log2(largest_micro_batch / each.micro_batch_size)
     cost = STAGE_COSTS[each.zero_stage] * HALF_MICRO_BATCH_COST**halvings
     cost *= RECOMPUTE_COST if each.activation_checkpointing else 1
     cost *= OFFLOAD_OPTIMIZER_COST if each.offload_optimizer else 1
