@@ -12,7 +12,7 @@ from itertools import product
 from model.config import ModelConfig
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError
-from pipeline.training.config import BatchSplit, TrainingConfig, split_batch, zero_stage_of
+from pipeline.training.config import WEIGHTS_STAGE, BatchSplit, TrainingConfig, split_batch, zero_stage_of
 from pipeline.training.memory import GIB, Memory, memory_of_rank
 
 USABLE = 0.92
@@ -24,7 +24,6 @@ RECOMPUTE_COST = 1.33
 OFFLOAD_OPTIMIZER_COST, OFFLOAD_PARAMETERS_COST = 1.6, 2.5
 HALF_MICRO_BATCH_COST = 1.08
 MOST_RANKS = 1 << 14
-WEIGHTS_STAGE = 3
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from model.config import LlamaConfig, ModelConfig
 from model.flops import num_block_parameters, num_parameters
-from pipeline.training.config import BatchSplit, OptimizerKind, Precision, TrainingConfig
+from pipeline.training.config import WEIGHTS_STAGE, BatchSplit, OptimizerKind, Precision, TrainingConfig
 
 GIB = 1 << 30
 FP32, HALF = 4, 2
@@ -75,7 +75,7 @@ def memory_of_rank(
     on_host = 0
     if offload_optimizer and zero_stage > 0:  # a rank's own fp32 gradients go where they are used
         on_host += optimizer + (FP32 * -(-count // split.world_size) if zero_stage > 1 else 0)
-    if offload_parameters and zero_stage == 3:  # noqa: PLR2004
+    if offload_parameters and zero_stage == WEIGHTS_STAGE:
         on_host += wide * count // split.world_size
     return Memory(
         weights=weights,
@@ -89,7 +89,7 @@ def memory_of_rank(
 
 
 def _weights(count: int, wide: int, stage: int, ranks: int) -> int:
-    if stage < 3:  # noqa: PLR2004
+    if stage < WEIGHTS_STAGE:
         return wide * count
     return wide * (-(-count // ranks) + min(count, LIVE_PARAMETERS))
 
@@ -168,4 +168,4 @@ def _buckets(count: int, wide: int, stage: int, ranks: int) -> int:
         return 0
     if stage == 1:
         return FP32 * size if ranks > 1 or wide == FP32 else 0
-    return (wide + (FP32 if stage > 2 and ranks > 1 and wide < FP32 else 0)) * size  # noqa: PLR2004
+    return (wide + (FP32 if stage == WEIGHTS_STAGE and ranks > 1 and wide < FP32 else 0)) * size
