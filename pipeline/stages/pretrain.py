@@ -8,6 +8,7 @@ from data.mixture import MixtureRules
 from model.config import ModelConfig
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import (
+    Foresight,
     Problem,
     Stage,
     StageContext,
@@ -73,10 +74,10 @@ class Pretrain(TrainingConfig, Stage):
         return training_node.batch_problems(self, resources)
 
     def estimate(self, inputs: Mapping[str, list[Manifest]], resources: Resources) -> dict[str, float]:
+        del resources
         return training_node.estimate(
             self.model,
             training_node.training_config(self),
-            resources,
             vocab_size=training_node.vocabulary(inputs),
             num_sequences=training_node.sequences_ahead(
                 self.ports()["tokens"][1],
@@ -86,9 +87,14 @@ class Pretrain(TrainingConfig, Stage):
             ),
         )
 
-    def remarks(self, inputs: Mapping[str, list[Manifest]], resources: Resources) -> list[str]:
-        vocab_size = training_node.vocabulary(inputs)
-        return training_node.remarks(self.model, self, resources, vocab_size=vocab_size)
+    def foresee(self, inputs: Mapping[str, list[Manifest]], resources: Resources) -> Foresight:
+        return training_node.foresee(
+            self.model,
+            training_node.training_config(self),
+            resources,
+            estimated=self.estimate(inputs, resources),
+            vocab_size=training_node.vocabulary(inputs),
+        )
 
     def follows(self) -> frozenset[str]:
         can = can_be_followed(self, self.packing, self.mixture, num_sources=len(self.sources))

@@ -9,7 +9,7 @@ from model.config import ModelConfig
 from model.flops import flops_per_token, num_parameters
 from pipeline.cluster import usable_cores
 from pipeline.dag.resources import Resources
-from pipeline.dag.stage import Input, Problem, StageContext, StageResult
+from pipeline.dag.stage import Foresight, Input, Problem, StageContext, StageResult
 from pipeline.dag.store import Manifest
 from pipeline.errors import ConfigError
 from pipeline.stages.sharding import ARROW
@@ -49,14 +49,9 @@ def batch_problems(config: TrainingConfig, resources: Resources) -> list[Problem
 
 
 def estimate(
-    model: ModelConfig,
-    config: TrainingConfig,
-    resources: Resources,
-    *,
-    vocab_size: int | None,
-    num_sequences: int | None,
+    model: ModelConfig, config: TrainingConfig, *, vocab_size: int | None, num_sequences: int | None
 ) -> dict[str, float]:
-    """Parameters, FLOPs, tokens, and GiB of a rank by component; less where the vocabulary is not known yet.
+    """Parameters, steps, tokens, FLOPs; without parameters and FLOPs where the vocabulary is not known yet.
 
     And without steps, tokens and FLOPs where the length is in epochs of data that is not there yet.
     """
@@ -64,24 +59,43 @@ def estimate(
     if model.vocab_size is None and vocab_size is None:
         return known
     sized = model.with_vocab_size(vocab_size or 0)
-    fit = fit_of(sized, config, resources)
-    ranks = replace(resources, num_workers=num_ranks(config, resources))
-    memory = fit.memory if fit else memory_with(sized, config, ranks)
     known["parameters"] = num_parameters(sized)
     if "tokens" in known:
         known["flops"] = flops_per_token(sized, config.seq_len) * known["tokens"]
-    return known | {f"GiB {name}": size for name, size in memory.in_gib().items()}
+    return known
 
 
-def fit_of(model: ModelConfig, config: TrainingConfig, resources: Resources) -> Fit | None:
-    """The settings that would be chosen; None where nobody knows yet what a rank has for memory.
+def foresee(
+    model: ModelConfig,
+    config: TrainingConfig,
+    resources: Resources,
+    *,
+    estimated: dict[str, float],
+    vocab_size: int | None,
+) -> Foresight:
+    """The estimate; GiB of a rank by component; the settings chosen for the memory at hand, and why.
 
     Raises:
         ConfigError: nothing fits.
     """
+    if model.vocab_size is None and vocab_size is None:
+        return Foresight(estimated)
+    sized = model.with_vocab_size(vocab_size or 0)
     ranks = replace(resources, num_workers=num_ranks(config, resources))
-    device = _planned_device(ranks)
-    return fitted(model, config, ranks, device_bytes=device[0], device=device[1]) if device else None
+    fit = fit_of(sized, config, ranks)
+    memory = fit.memory if fit else memory_with(sized, config, ranks)
+    held = {f"GiB {name}": size for name, size in memory.in_gib().items()}
+    return Foresight(estimated | held, [fit.words()] if fit else [])
+
+
+def fit_of(model: ModelConfig, config: TrainingConfig, resources: Resources) -> Fit | None:
+    """The settings chosen for `num_workers` ranks; None where nobody knows yet what a rank has for memory.
+
+    Raises:
+        ConfigError: nothing fits.
+    """
+    device = _planned_device(resources)
+    return fitted(model, config, resources, device_bytes=device[0], device=device[1]) if device else None
 
 
 def _planned_device(resources: Resources) -> tuple[float, str] | None:
@@ -96,16 +110,6 @@ def _planned_device(resources: Resources) -> tuple[float, str] | None:
     if ranks > usable_cores():
         return None  # another machine's ranks
     return psutil.virtual_memory().total / ranks, "rank's share of the machine"
-
-
-def remarks(
-    model: ModelConfig, config: TrainingConfig, resources: Resources, *, vocab_size: int | None
-) -> list[str]:
-    """What was chosen for the memory at hand, and why; nothing while the vocabulary is not known."""
-    if model.vocab_size is None and vocab_size is None:
-        return []
-    fit = fit_of(model.with_vocab_size(vocab_size or 0), config, resources)
-    return [fit.words()] if fit else []
 
 
 def length_estimate(config: TrainingConfig, num_sequences: int | None) -> dict[str, float]:

@@ -12,6 +12,7 @@ from rich.text import Text
 from pipeline.dag.events import Status
 from pipeline.dag.forecast import forecast
 from pipeline.dag.plan import NodePlan, Plan
+from pipeline.dag.stage import Foresight
 from pipeline.report import numbers
 from pipeline.verbs.session import (
     Session,
@@ -47,14 +48,15 @@ def _facts(session: Session, plan: Plan, each: NodePlan, seconds: float | None) 
     resources = session.config.resources_of(each.node)
     known = session.planner.known_inputs(each.node, plan)
     needed = each.status in (Status.RUN, Status.WAIT)
+    foresight = session.graph.stages[each.node].foresee(known, resources) if needed else Foresight({})
     return {
         "node": each.node,
         "stage": each.stage,
         "status": each.status.value,
         "key": each.key or None,
         "reasons": each.reasons,
-        "estimate": session.graph.stages[each.node].estimate(known, resources) if needed else {},
-        "remarks": session.graph.stages[each.node].remarks(known, resources) if needed else [],
+        "estimate": foresight.figures,
+        "remarks": foresight.remarks,
         "seconds": seconds,
     }
 
