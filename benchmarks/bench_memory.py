@@ -1,8 +1,8 @@
 """What a rank holds at its peak, against what `headrace plan` says beforehand: ZeRO 0 to 3, on one rank and two.
 
 Measured are the bytes of tensors, as a GPU's allocator would count them: what lives between two steps, and on top of it
-the highest point within a step, from torch's own record of every allocation. The pages of a process say less: the C
-library keeps what it has freed.
+the highest point within a step, from torch's own record of every allocation. A checkpoint has been taken, and the norms
+are taken in the step. The pages of a process say less: the C library keeps what it has freed.
 
 Limit: within 10% for every combination.
 """
@@ -138,7 +138,9 @@ def _rank(case: Case, rank: int, folder: str, answers: Any) -> None:
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=case.ranks)
     from pipeline.training.corpus import open_corpus
+    from pipeline.training.hostcopy import HostCopy
     from pipeline.training.loop import train_step
+    from pipeline.training.norms import Norms
     from pipeline.training.ranks import current_ranks
     from pipeline.training.worker import Order, build_engine
 
@@ -155,11 +157,15 @@ def _rank(case: Case, rank: int, folder: str, answers: Any) -> None:
     ranks, corpus = current_ranks(), open_corpus(job, lambda _text: None)
     engine = build_engine(order, corpus.learned.vocab_size, ranks)
 
+    norms = Norms(engine, 1, next_step=1, last_step=WARM_STEPS + 1)
+    copy = HostCopy()
+
     def step(number: int) -> None:
-        train_step(engine, corpus.learned.batches, ranks=ranks, step=number, learning_rate=1e-3)
+        norms.offer(train_step(engine, corpus.learned.batches, ranks=ranks, step=number, learning_rate=1e-3))
 
     for number in range(WARM_STEPS):
         step(number)
+    copy.take(engine)
     answers.put(_living() + _highest(lambda: step(WARM_STEPS)))
     dist.barrier()
     dist.destroy_process_group()
