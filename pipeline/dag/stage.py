@@ -108,8 +108,17 @@ class Stage:
         del inputs, resources
         return {}
 
-    def foresee(self, inputs: "Mapping[str, list[Manifest]]", resources: Resources) -> "Foresight":
-        """All that `plan` can say: the estimate, and what doing it takes. The arguments of `estimate`."""
+    def foresee(
+        self, inputs: "Mapping[str, list[Manifest]]", resources: Resources, *, measured: Folder
+    ) -> "Foresight":
+        """All that `plan` can say: the estimate, and what doing it takes.
+
+        Args:
+            inputs: the manifests of those inputs that are built already.
+            resources: what the node may use.
+            measured: where the store keeps what was measured of such work.
+        """
+        del measured
         return Foresight(self.estimate(inputs, resources))
 
     def announced(self, inputs: "Mapping[str, list[Input]]") -> tuple[str, ...]:
@@ -141,6 +150,8 @@ class Foresight:
     "The estimate, and what doing it takes, such as GiB of a rank, by name."
     remarks: list[str] = field(default_factory=list)
     "In words, such as which settings would be chosen and why."
+    seconds: float | None = None
+    "How long it will take, where there is something better to go by than what other nodes of the stage took."
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +222,8 @@ class StageContext:
     "Where MLflow keeps runs and models."
     registry_uri: str = ""
     "Where MLflow keeps the model registry; empty: at `tracking_uri`."
+    measured: Folder | None = None
+    "Where the store keeps what was measured of work, for later plans."
     lineage: dict[str, str] = field(default_factory=dict)
     "Every node above this one, with its fingerprint."
 

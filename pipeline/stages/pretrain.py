@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from data.mixture import MixtureRules
 from model.config import ModelConfig
+from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import (
     Foresight,
@@ -21,6 +22,7 @@ from pipeline.dag.store import Manifest
 from pipeline.stages import training_node
 from pipeline.stages.sharding import below
 from pipeline.training.config import Packing, TrainingConfig
+from pipeline.training.pace import Paces
 from pipeline.training.sources import can_be_followed, source_names
 
 
@@ -87,13 +89,16 @@ class Pretrain(TrainingConfig, Stage):
             ),
         )
 
-    def foresee(self, inputs: Mapping[str, list[Manifest]], resources: Resources) -> Foresight:
+    def foresee(
+        self, inputs: Mapping[str, list[Manifest]], resources: Resources, *, measured: Folder
+    ) -> Foresight:
         return training_node.foresee(
             self.model,
             training_node.training_config(self),
             resources,
             estimated=self.estimate(inputs, resources),
             vocab_size=training_node.vocabulary(inputs),
+            paces=Paces(measured),
         )
 
     def follows(self) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 
 import psutil
 
@@ -16,6 +17,14 @@ from pipeline.stages.sharding import ARROW
 from pipeline.training.config import Packing, TrainingConfig, split_batch
 from pipeline.training.fit import Fit, fitted, memory_with
 from pipeline.training.memory import GIB
+from pipeline.training.pace import (
+    Paces,
+    conditions,
+    cpu_name,
+    expected_pace,
+    measured_bytes,
+    step_flops,
+)
 from pipeline.training.placement import settled
 
 
@@ -72,8 +81,9 @@ def foresee(
     *,
     estimated: dict[str, float],
     vocab_size: int | None,
+    paces: Paces,
 ) -> Foresight:
-    """The estimate; GiB of a rank by component; the settings chosen for the memory at hand, and why.
+    """The estimate; GiB of a rank by component; the settings chosen for the memory at hand, and why; the time.
 
     Raises:
         ConfigError: nothing fits.
@@ -81,21 +91,36 @@ def foresee(
     if model.vocab_size is None and vocab_size is None:
         return Foresight(estimated)
     sized = model.with_vocab_size(vocab_size or 0)
-    ranks = replace(resources, num_workers=num_ranks(config, resources))
-    fit = fit_of(sized, config, ranks)
+    ranks = ranks_here(config, resources)
+    fit = fit_of(sized, config, ranks, paces)
     memory = fit.memory if fit else memory_with(sized, config, ranks)
-    held = {f"GiB {name}": size for name, size in memory.in_gib().items()}
-    return Foresight(estimated | held, [fit.words()] if fit else [])
+    figures = estimated | {f"GiB {name}": size for name, size in memory.in_gib().items()}
+    remarks = [fit.words()] if fit else []
+    given = conditions(sized, config, fit.resources if fit else ranks)
+    expected = expected_pace(paces, given, device=_device_name(ranks), flops=step_flops(sized, config))
+    if expected is None:
+        return Foresight(figures, remarks)
+    figures["seconds per step"] = expected.seconds_per_step
+    seconds = figures["steps"] * expected.seconds_per_step if "steps" in figures else None
+    return Foresight(figures, [*remarks, expected.words], seconds)
 
 
-def fit_of(model: ModelConfig, config: TrainingConfig, resources: Resources) -> Fit | None:
+def fit_of(model: ModelConfig, config: TrainingConfig, resources: Resources, paces: Paces) -> Fit | None:
     """The settings chosen for `num_workers` ranks; None where nobody knows yet what a rank has for memory.
 
     Raises:
         ConfigError: nothing fits.
     """
-    device = _planned_device(resources)
-    return fitted(model, config, resources, device_bytes=device[0], device=device[1]) if device else None
+    planned = _planned_device(resources)
+    if planned is None:
+        return None
+    held = partial(measured_bytes, paces, model, config, device=_device_name(resources))
+    return fitted(model, config, resources, device_bytes=planned[0], device=planned[1], measured=held)
+
+
+def _device_name(resources: Resources) -> str | None:
+    """What ranks will compute on, as far as this machine can tell: which GPUs there will be it cannot."""
+    return None if resources.num_gpus or (resources.num_workers or 1) > usable_cores() else cpu_name()
 
 
 def _planned_device(resources: Resources) -> tuple[float, str] | None:
@@ -144,13 +169,17 @@ def reported_metrics(*, held_out: bool) -> tuple[str, ...]:
     )
 
 
-def num_ranks(config: TrainingConfig, resources: Resources) -> int:
-    """The ranks asked for, or those that a run on this machine's cores would get."""
-    if resources.num_workers:
-        return resources.num_workers
-    here = {"CPU": float(usable_cores())}
-    found = settled(replace(resources, num_gpus=0), here, sequences_per_step=config.sequences_per_step)
-    return found.num_workers or 1
+def ranks_here(config: TrainingConfig, resources: Resources) -> Resources:
+    """With the ranks and threads asked for, or those that a run on this machine's cores would get."""
+    here = usable_cores()
+    ranks = resources.num_workers
+    if ranks is None:
+        found = settled(
+            replace(resources, num_gpus=0), {"CPU": float(here)}, sequences_per_step=config.sequences_per_step
+        )
+        ranks = found.num_workers or 1
+    threads = resources.cpus_per_worker or max(1, here // ranks)
+    return replace(resources, num_workers=ranks, cpus_per_worker=threads)
 
 
 def vocabulary(inputs: Mapping[str, Sequence[Manifest]]) -> int | None:
@@ -195,6 +224,7 @@ def train(context: StageContext, job: object, *, vocab_size: int) -> StageResult
         channel=context.channel,
         scratch=context.scratch,
         output=context.output,
+        measured=context.measured,
         vocab_size=vocab_size,
     )
     return StageResult(result.counters, result.metrics)

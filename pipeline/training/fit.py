@@ -5,7 +5,7 @@ are rough factors of time; they only have to put the settings in order.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -36,10 +36,13 @@ class Fit:
     "Why these: what the cheaper settings would have held. Empty where nothing was changed."
     room: float
     "Bytes that a rank may hold."
+    measured: float | None = None
+    "Bytes that it has held on its device in just these settings, where that was measured."
 
     def words(self) -> str:
         """The settings, what they hold, and why."""
-        taken = f"{_words(self.resources)}: {_gib(self.memory.on_device)} of {_gib(self.room)}"
+        held = f"{_gib(self.measured)}, as measured," if self.measured else _gib(self.memory.on_device)
+        taken = f"{_words(self.resources)}: {held} of {_gib(self.room)}"
         return f"{taken}; {self.reason}" if self.reason else taken
 
 
@@ -50,6 +53,7 @@ def fitted(
     *,
     device_bytes: float,
     device: str = "GPU",
+    measured: Callable[[Resources], float | None] = lambda _: None,
 ) -> Fit:
     """The cheapest settings that fit `resources.num_workers` ranks of `device_bytes` each; what is set, stays.
 
@@ -59,6 +63,7 @@ def fitted(
         resources: `num_workers` is set; None in other fields: to be chosen.
         device_bytes: memory that a rank has to itself.
         device: what to call it in words.
+        measured: bytes on a rank's device that were measured in given settings; they count more than what is predicted.
 
     Raises:
         ConfigError: nothing fits; with what would.
@@ -68,10 +73,10 @@ def fitted(
     room = USABLE * device_bytes
     first: Memory | None = None
     for each in tried:
-        memory = memory_with(model, training, each)
-        if memory.on_device <= room:
+        memory, found = memory_with(model, training, each), measured(each)
+        if (found or memory.on_device) <= room:
             reason = f"{_words(tried[0])} would take {_gib(first.on_device)}" if first else ""
-            return Fit(each, memory, reason, room)
+            return Fit(each, memory, reason, room, found)
         first = first or memory
     raise _does_not_fit(model, training, resources, room, device)
 

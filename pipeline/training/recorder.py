@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from pipeline.dag.stage import Channel
 from pipeline.training.loss_scale import Scaling
+from pipeline.training.pace import in_words
 from pipeline.training.ranks import Ranks
 from pipeline.training.spikes import Spike, SpikePolicy
 from pipeline.training.throughput import Throughput
@@ -177,11 +178,5 @@ class Recorder:
 
     def _describe(self, record: StepRecord, rate: float) -> str:
         left = self.throughput.seconds_left(record.step)
-        remaining = f", {_duration(left)} left" if left is not None and record.step < self._num_steps else ""
+        remaining = f", {in_words(left)} left" if left is not None and record.step < self._num_steps else ""
         return f"loss {record.loss:.3f}, {rate:,.0f} tokens/s{remaining}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -27,10 +27,12 @@ from pipeline.training.high_water import HighWater
 from pipeline.training.job import TrainingJob, TrainingResult
 from pipeline.training.loop import train
 from pipeline.training.norms import DEFAULT_EVERY_STEPS, Norms
+from pipeline.training.outset import FirstSteps, Outset
+from pipeline.training.pace import Paces
 from pipeline.training.pulse import Phase, Pulse
 from pipeline.training.ranks import Ranks, current_ranks
 from pipeline.training.recorder import METRICS_FILE, Gauge, Recorder
-from pipeline.training.runtime import device_of_rank
+from pipeline.training.runtime import device_of_rank, import_deepspeed
 from pipeline.training.schedule import learning_rate_at
 from pipeline.training.sources import Learned
 from pipeline.training.spikes import SpikePolicy
@@ -52,6 +54,8 @@ class Order:
     output: Folder
     ordered_at: float
     "Seconds since the epoch, for the time until the first step."
+    measured: Folder | None = None
+    "Where what the first steps took is remembered."
 
 
 def work(order: Order) -> TrainingResult:
@@ -65,6 +69,7 @@ def work(order: Order) -> TrainingResult:
 def _work(order: Order, ranks: Ranks, pulse: Pulse) -> TrainingResult:
     training = order.job.training
     corpus = open_corpus(order.job, lambda text: _tell(order.channel, ranks, text))
+    import_deepspeed()  # what it holds is no part of the training's memory
     high_water = HighWater(device_of_rank())
     engine = build_engine(order, corpus.learned.vocab_size, ranks)
     engine.pulse = pulse
@@ -77,7 +82,13 @@ def _work(order: Order, ranks: Ranks, pulse: Pulse) -> TrainingResult:
         checkpointer.save(0)
     recorder.say(f"ready {time.time() - order.ordered_at:.1f} s after the start, at step {first_step}")
     norms_every = order.resources.norms_every_steps or max(DEFAULT_EVERY_STEPS, recorder.every_steps)
-    recorder.watchers = [Norms(engine, norms_every, next_step=first_step + 1, last_step=last)]
+    model = order.job.model.with_vocab_size(corpus.learned.vocab_size)
+    roof, paces = recorder.throughput.roof, Paces(order.measured) if order.measured else None
+    first_steps = FirstSteps(model, training, order.resources, ranks, high_water, roof, paces)
+    recorder.watchers = [
+        Norms(engine, norms_every, next_step=first_step + 1, last_step=last),
+        Outset(first_steps, recorder, last_step=last, first_step=first_step),
+    ]
     trace = Trace(order.resources.profile_steps, ranks, engine.timing, recorder, order.output)
     engine.timing.restart()
     with contextlib.closing(checkpointer):
@@ -92,7 +103,6 @@ def _work(order: Order, ranks: Ranks, pulse: Pulse) -> TrainingResult:
             checkpointer=checkpointer,
         )
     pulse.enter(Phase.artifact)
-    model = order.job.model.with_vocab_size(corpus.learned.vocab_size)
     if ranks.is_first:
         write_artifact(order.job, model, scratch=order.scratch, output=order.output, recorder=recorder)
     ranks.wait()

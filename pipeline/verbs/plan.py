@@ -1,4 +1,4 @@
-"""`headrace plan`: what would run, what is reused, and why; tokens, time, GiB per rank. It runs nothing."""
+"""`headrace plan`: what would run, what is reused, and why; tokens, time, GiB per rank. It runs nothing but a probe."""
 
 import argparse
 import json
@@ -14,6 +14,7 @@ from pipeline.dag.forecast import forecast
 from pipeline.dag.plan import NodePlan, Plan
 from pipeline.dag.stage import Foresight
 from pipeline.report import numbers
+from pipeline.verbs.probing import probe_nodes
 from pipeline.verbs.session import (
     Session,
     add_json_argument,
@@ -30,11 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
     add_pin_argument(parser)
     add_json_argument(parser)
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="first make a few steps of the named training nodes, with random tokens, to know their time and memory",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
     session = open_session(arguments)
     plan = session.planner.plan(arguments.nodes)
+    if arguments.probe:
+        probe_nodes(session, plan, arguments.nodes)
     seconds = forecast(session.planner, plan, session.config.resources_of)
     rows = [_facts(session, plan, each, seconds.get(each.node)) for each in plan.nodes]
     if arguments.json:
@@ -48,7 +56,8 @@ def _facts(session: Session, plan: Plan, each: NodePlan, seconds: float | None) 
     resources = session.config.resources_of(each.node)
     known = session.planner.known_inputs(each.node, plan)
     needed = each.status in (Status.RUN, Status.WAIT)
-    foresight = session.graph.stages[each.node].foresee(known, resources) if needed else Foresight({})
+    stage, measured = session.graph.stages[each.node], session.store.measured
+    foresight = stage.foresee(known, resources, measured=measured) if needed else Foresight({})
     return {
         "node": each.node,
         "stage": each.stage,
@@ -57,7 +66,7 @@ def _facts(session: Session, plan: Plan, each: NodePlan, seconds: float | None) 
         "reasons": each.reasons,
         "estimate": foresight.figures,
         "remarks": foresight.remarks,
-        "seconds": seconds,
+        "seconds": seconds if foresight.seconds is None else foresight.seconds,
     }
 
 
