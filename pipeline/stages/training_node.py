@@ -95,6 +95,7 @@ def foresee(
     fit = fit_of(sized, config, ranks, paces)
     memory = fit.memory if fit else memory_with(sized, config, ranks)
     figures = estimated | {f"GiB {name}": size for name, size in memory.in_gib().items()}
+    figures |= {"host GiB": memory.on_host / GIB} if memory.on_host else {}
     remarks = [fit.words()] if fit else []
     given = conditions(sized, config, fit.resources if fit else ranks)
     expected = expected_pace(paces, given, device=_device_name(ranks), flops=step_flops(sized, config))

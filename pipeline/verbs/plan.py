@@ -128,4 +128,7 @@ def _training(row: dict[str, Any]) -> str:
     ]
     if "flops" in estimate:
         work.append(f"{estimate['flops']:.2e} FLOPs")
-    return f"{row['node']}: {', '.join(work)}; {estimate['GiB total']:.2g} GiB per rank ({shown})"
+    host = estimate.get("host GiB", 0.0)
+    held = f"{estimate['GiB total'] - host:.2g} GiB per rank"
+    held += f" and {host:.2g} on its host" if host >= SMALLEST_SHOWN_GIB else ""
+    return f"{row['node']}: {', '.join(work)}; {held} ({shown})"
