@@ -24,7 +24,7 @@ from measure import Limit, Result, arguments, publish
 from data.shards import TokenFormat, TokenRow, TokenWriter
 from model.config import LlamaConfig
 from pipeline.dag.folder import Folder, open_folder
-from pipeline.dag.resources import Resources
+from pipeline.dag.resources import Recomputation, Resources
 from pipeline.training.config import Precision, TrainingConfig
 from pipeline.training.fit import memory_with
 from pipeline.training.job import TrainingJob
@@ -50,11 +50,15 @@ class Case:
     stage: int
     precision: str
     micro: int
-    recompute: bool
+    recompute: Recomputation
 
     def __str__(self) -> str:
         words = f"{self.precision}, ZeRO {self.stage}, {self.ranks} rank{'s' * (self.ranks > 1)}"
-        return f"{words}, micro batch {self.micro}{', recomputed' if self.recompute else ''}"
+        return f"{words}, micro batch {self.micro}{self._recomputed}"
+
+    @property
+    def _recomputed(self) -> str:
+        return "" if self.recompute is Recomputation.none else f", {self.recompute.name} recomputation"
 
     def resources(self) -> Resources:
         return Resources(
@@ -81,14 +85,14 @@ def main() -> int:
     parser.add_argument("--stages", nargs="+", type=int, default=[0, 1, 2, 3])
     parser.add_argument("--precisions", nargs="+", default=["bf16", "fp32"], choices=["bf16", "fp32"])
     parser.add_argument("--micro", nargs="+", type=int, default=[2])
-    parser.add_argument("--recompute", action="store_true", help="with activation checkpointing")
+    parser.add_argument("--recompute", default="none", choices=[each.name for each in Recomputation])
     options = parser.parse_args()
     limits, facts = [], {}
     for ranks in options.ranks:
         for precision in options.precisions:
             for stage in options.stages:
                 for micro in options.micro:
-                    case = Case(ranks, stage, precision, micro, options.recompute)
+                    case = Case(ranks, stage, precision, micro, Recomputation[options.recompute])
                     held, planned = measured(case), memory_with(MODEL, case.training(), case.resources())
                     limits.append(Limit(str(case), abs(held / planned.total - 1), most=TOLERANCE))
                     facts[str(case)] = {"MiB": held >> 20, "planned": planned.total >> 20}

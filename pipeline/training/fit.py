@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from model.config import ModelConfig
-from pipeline.dag.resources import Resources
+from pipeline.dag.resources import Recomputation, Resources
 from pipeline.errors import ConfigError
 from pipeline.training.config import WEIGHTS_STAGE, BatchSplit, TrainingConfig, split_batch, zero_stage_of
 from pipeline.training.memory import GIB, Memory, memory_of_rank
@@ -19,8 +19,13 @@ USABLE = 0.92
 "Of a device's memory: the rest goes to its context, to NCCL and to what the allocator cannot fill."
 STAGE_COSTS = {0: 1.0, 1: 1.0, 2: 1.03, 3: 1.3}
 "Stage 3 sends 1.5 times as much (Rajbhandari et al. 2019, section 7.2)."
-RECOMPUTE_COST = 1.33
-"A second forward pass (Chen et al. 2016)."
+RECOMPUTE_COSTS = {Recomputation.none: 1.0, Recomputation.selective: 1.15, Recomputation.full: 1.33}
+"A second forward pass (Chen et al. 2016); of `selective`, measured."
+RECOMPUTE_WORDS = {
+    Recomputation.none: [],
+    Recomputation.selective: ["selectively recomputed activations"],
+    Recomputation.full: ["recomputed activations"],
+}
 OFFLOAD_OPTIMIZER_COST, OFFLOAD_PARAMETERS_COST = 1.6, 2.5
 HALF_MICRO_BATCH_COST = 1.08
 MOST_RANKS = 1 << 14
@@ -91,7 +96,7 @@ def memory_with(model: ModelConfig, training: TrainingConfig, resources: Resourc
         zero_stage=zero_stage_of(training, resources, world_size=ranks),
         offload_optimizer=bool(resources.offload_optimizer),
         offload_parameters=bool(resources.offload_parameters),
-        activation_checkpointing=bool(resources.activation_checkpointing),
+        recomputation=resources.activation_checkpointing or Recomputation.none,
         on_gpu=bool(resources.num_gpus),
     )
 
@@ -105,7 +110,8 @@ def _candidates(training: TrainingConfig, resources: Resources) -> Iterator[Reso
         micros = [resources.micro_batch_size]
     least = zero_stage_of(training, resources, world_size=preferred.world_size)
     stages = [least] if resources.zero_stage is not None else range(least, WEIGHTS_STAGE + 1)
-    recompute = _open(resources.activation_checkpointing)
+    asked = resources.activation_checkpointing
+    recompute = list(Recomputation) if asked is None else [asked]
     optimizer, parameters = _open(resources.offload_optimizer), _open(resources.offload_parameters)
     for stage, micro, again, apart, away in product(stages, micros, recompute, optimizer, parameters):
         if (away and not (apart and stage == WEIGHTS_STAGE)) and resources.offload_parameters is None:
@@ -138,7 +144,7 @@ def _cost(each: Resources, largest_micro_batch: int) -> float:
     assert each.zero_stage is not None
     halvings = math.log2(largest_micro_batch / each.micro_batch_size)
     cost = STAGE_COSTS[each.zero_stage] * HALF_MICRO_BATCH_COST**halvings
-    cost *= RECOMPUTE_COST if each.activation_checkpointing else 1
+    cost *= RECOMPUTE_COSTS[each.activation_checkpointing or Recomputation.none]
     cost *= OFFLOAD_OPTIMIZER_COST if each.offload_optimizer else 1
     cost *= OFFLOAD_PARAMETERS_COST if each.offload_parameters else 1
     return float(cost)
@@ -184,7 +190,7 @@ def _least(model: ModelConfig, training: TrainingConfig, resources: Resources) -
 
 def _words(each: Resources) -> str:
     words = [f"ZeRO {each.zero_stage}", f"a micro batch of {each.micro_batch_size}"]
-    words += ["recomputed activations"] if each.activation_checkpointing else []
+    words += RECOMPUTE_WORDS[each.activation_checkpointing or Recomputation.none]
     words += ["offloaded optimizer"] if each.offload_optimizer else []
     words += ["offloaded parameters"] if each.offload_parameters else []
     return ", ".join(words)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from model.config import LlamaConfig, ModelConfig
 from model.flops import num_block_parameters, num_parameters
+from pipeline.dag.resources import Recomputation
 from pipeline.training.config import WEIGHTS_STAGE, BatchSplit, OptimizerKind, Precision, TrainingConfig
 
 GIB = 1 << 30
@@ -68,7 +69,7 @@ def memory_of_rank(
     zero_stage: int,
     offload_optimizer: bool = False,
     offload_parameters: bool = False,
-    activation_checkpointing: bool = False,
+    recomputation: Recomputation = Recomputation.none,
     on_gpu: bool = False,
 ) -> Memory:
     """What one rank holds at its peak; `model.vocab_size` must be known."""
@@ -78,7 +79,7 @@ def memory_of_rank(
     master = 0 if zero_stage == 0 and wide == FP32 else count
     optimizer = FP32 * -(-(master + _states(model, config)) // (split.world_size if zero_stage > 0 else 1))
     tokens = split.micro_batch_size * config.seq_len
-    activations = _activations(model, tokens, wide, recompute=activation_checkpointing, on_gpu=on_gpu)
+    activations = _activations(model, tokens, wide, recomputation, on_gpu=on_gpu)
     logits = _logits(model, wide, on_gpu=on_gpu)
     update = max(0, _update(model, config, wide, zero_stage, split.world_size) - activations - logits)
     copies = FP32 * -(-(count + _states(model, config)) // split.world_size)
@@ -133,12 +134,25 @@ def _states(model: ModelConfig, config: TrainingConfig) -> int:
     )
 
 
-def _activations(model: ModelConfig, tokens: int, wide: int, *, recompute: bool, on_gpu: bool) -> int:
-    """What autograd keeps for each token, over all blocks; with recomputation each block's input and one block."""
+def _activations(
+    model: ModelConfig, tokens: int, wide: int, recomputation: Recomputation, *, on_gpu: bool
+) -> int:
+    """What autograd keeps for each token, over all blocks; with recomputation a part of each block, and one block."""
     block = _block_bytes(model, wide, on_gpu=on_gpu)
-    if recompute:
-        return tokens * (wide * model.num_layers * model.hidden_size + block)
-    return tokens * (model.num_layers * block + wide * 4 * model.hidden_size)
+    if recomputation is Recomputation.none:
+        return tokens * (model.num_layers * block + wide * 4 * model.hidden_size)
+    kept = wide * model.hidden_size  # a block's input
+    if recomputation is Recomputation.selective:
+        kept += _product_bytes(model, wide)
+    return tokens * (model.num_layers * kept + block)
+
+
+def _product_bytes(model: ModelConfig, wide: int) -> int:
+    """What a block's matrices and attention give: queries, keys, values, their mix, and both halves' outputs."""
+    heads = model.num_heads * model.attention_head_dim
+    kv_heads = model.attention_kv_heads * model.attention_head_dim
+    inner = (2 if isinstance(model, LlamaConfig) else 1) * model.intermediate_size
+    return wide * (2 * heads + 2 * kv_heads + 2 * model.hidden_size + inner) + FP32 * model.num_heads
 
 
 def _block_bytes(model: ModelConfig, wide: int, *, on_gpu: bool) -> int:

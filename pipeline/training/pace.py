@@ -15,7 +15,7 @@ from model.config import ModelConfig
 from model.flops import flops_per_token
 from pipeline.dag.facts import versions
 from pipeline.dag.folder import Folder
-from pipeline.dag.resources import Resources
+from pipeline.dag.resources import Recomputation, Resources
 from pipeline.training.config import TrainingConfig, split_batch, zero_stage_of
 from pipeline.training.fit import memory_with
 
@@ -67,7 +67,7 @@ def conditions(model: ModelConfig, training: TrainingConfig, resources: Resource
             "zero_stage": zero_stage_of(training, resources, world_size=ranks),
             "offload_optimizer": bool(resources.offload_optimizer),
             "offload_parameters": bool(resources.offload_parameters),
-            "activation_checkpointing": bool(resources.activation_checkpointing),
+            "activation_checkpointing": (resources.activation_checkpointing or Recomputation.none).value,
         },
         "versions": {name: versions()[name] for name in LIBRARIES},
     }

@@ -10,10 +10,11 @@ import torch
 
 from model.flops import flops_per_token, num_parameters
 from model.objectives import CausalLM
+from model.recompute import Recompute
 from model.registry import build_model
 from model.weights import load_weights
 from pipeline.dag.folder import Folder
-from pipeline.dag.resources import Resources
+from pipeline.dag.resources import Recomputation, Resources
 from pipeline.dag.stage import Channel
 from pipeline.training.artifact import write_artifact
 from pipeline.training.checkpoint import Manifest, folder_name, newest_whole, restore
@@ -139,7 +140,8 @@ def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:
     if job.initial_weights is not None:
         _, weights = load_weights(job.initial_weights.local())
         model.load_state_dict(weights, strict=False)  # a tied head is stored once
-    model.activation_checkpointing = bool(resources.activation_checkpointing)
+    again = resources.activation_checkpointing or Recomputation.none
+    model.activation_checkpointing = None if again is Recomputation.none else Recompute[again.name]
     initial = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     engine = Engine(CausalLM(model), job.training, resources=resources, split=split)
     set_weights(engine, initial)

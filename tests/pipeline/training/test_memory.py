@@ -4,6 +4,7 @@ import pytest
 
 from model.config import GPT2Config, LlamaConfig
 from model.flops import num_parameters
+from pipeline.dag.resources import Recomputation
 from pipeline.training.config import BatchSplit, OptimizerKind, Precision, TrainingConfig, split_batch
 from pipeline.training.memory import (
     EXCHANGED_AT_ONCE,
@@ -132,8 +133,9 @@ def test_what_the_update_takes_counts_where_activations_leave_too_little(precisi
 
 @pytest.mark.parametrize("model", [MODEL, GPT2Config(vocab_size=50257)])
 def test_recomputation_keeps_a_fraction_of_the_activations(model):
-    kept, recomputed = memory_on(1, 1, model), memory_on(1, 1, model, activation_checkpointing=True)
+    kept, selective, recomputed = (memory_on(1, 1, model, recomputation=each) for each in Recomputation)
     assert recomputed.activations < kept.activations / 4
+    assert 0.4 * kept.activations < selective.activations < 0.8 * kept.activations
 
 
 def test_the_head_s_chunks_are_those_of_the_model():
@@ -178,3 +180,53 @@ def test_activations_are_what_autograd_keeps(architecture, precision):
     split = split_batch(training, world_size=1, micro_batch_size=2)
     counted = memory_of_rank(config, training, split, zero_stage=0).activations
     assert counted == pytest.approx(measured, rel=0.05)
+
+
+def living_bytes():
+    """Of all tensors that Python can see."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    storages = {}
+    for each in gc.get_objects():
+        if issubclass(type(each), torch.Tensor):
+            storage = each.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize("recomputation", [Recomputation.selective, Recomputation.full])
+@pytest.mark.parametrize("architecture", [LlamaConfig, GPT2Config])
+def test_what_recomputation_keeps_of_a_block_is_alive_after_the_forward_pass(architecture, recomputation):
+    """By the difference between a deep model and a shallow one: nothing else grows with the layers."""
+    import torch
+
+    from model.recompute import Recompute
+    from model.registry import build_model
+
+    training = TrainingConfig(seq_len=256, global_batch_tokens=512, precision=Precision.bf16)
+    split = split_batch(training, world_size=1, micro_batch_size=2)
+    sizes = {
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_heads": 4,
+        "max_seq_len": 256,
+        "vocab_size": 128,
+    }
+    alive, counted = [], []
+    for num_layers in (3, 7):
+        config = architecture(
+            **sizes, num_layers=num_layers, **({"num_kv_heads": 2} if architecture is LlamaConfig else {})
+        )
+        model = build_model(config).to(torch.bfloat16)
+        model.activation_checkpointing = Recompute[recomputation.name]
+        before = living_bytes()
+        hidden = model.hidden(torch.zeros(2, 256, dtype=torch.int64))
+        random = num_layers * torch.get_rng_state().nbytes  # torch's checkpoint keeps it for each block
+        alive.append(living_bytes() - before - random)
+        del hidden
+        memory = memory_of_rank(config, training, split, zero_stage=1, recomputation=recomputation)
+        counted.append(memory.activations)
+    assert counted[1] - counted[0] == pytest.approx(alive[1] - alive[0], rel=0.05)

@@ -6,7 +6,7 @@ import pytest
 
 from model.config import LlamaConfig
 from pipeline.dag.folder import open_folder
-from pipeline.dag.resources import Resources
+from pipeline.dag.resources import Recomputation, Resources
 from pipeline.training.config import Precision, TrainingConfig
 from pipeline.training.fit import fitted
 from pipeline.training.memory import GIB
@@ -57,7 +57,7 @@ def test_a_measurement_is_found_again_on_its_device(paces):
         given(resources=replace(RANKS, micro_batch_size=1)),
         given(resources=replace(RANKS, num_workers=1)),
         given(resources=replace(RANKS, cpus_per_worker=2)),
-        given(resources=replace(RANKS, activation_checkpointing=True)),
+        given(resources=replace(RANKS, activation_checkpointing=Recomputation.selective)),
     ],
 )
 def test_what_a_step_depends_on_is_in_the_conditions(paces, other):
