@@ -1,8 +1,8 @@
 """What a rank holds at its peak, against what `headrace plan` says beforehand: ZeRO 0 to 3, on one rank and two.
 
 Measured are the bytes of tensors, as a GPU's allocator would count them: what lives between two steps, and on top of it
-the highest point within a step, from torch's own record of every allocation. The pages of a process say less: the C
-library keeps what it has freed.
+the highest point within a step, from torch's own record of every allocation. A checkpoint has been taken, and the norms
+are taken in the step. The pages of a process say less: the C library keeps what it has freed.
 
 Limit: within 10% for every combination.
 """
@@ -24,7 +24,7 @@ from measure import Limit, Result, arguments, publish
 from data.shards import TokenFormat, TokenRow, TokenWriter
 from model.config import LlamaConfig
 from pipeline.dag.folder import Folder, open_folder
-from pipeline.dag.resources import Resources
+from pipeline.dag.resources import Recomputation, Resources
 from pipeline.training.config import Precision, TrainingConfig
 from pipeline.training.fit import memory_with
 from pipeline.training.job import TrainingJob
@@ -50,11 +50,15 @@ class Case:
     stage: int
     precision: str
     micro: int
-    recompute: bool
+    recompute: Recomputation
 
     def __str__(self) -> str:
         words = f"{self.precision}, ZeRO {self.stage}, {self.ranks} rank{'s' * (self.ranks > 1)}"
-        return f"{words}, micro batch {self.micro}{', recomputed' if self.recompute else ''}"
+        return f"{words}, micro batch {self.micro}{self._recomputed}"
+
+    @property
+    def _recomputed(self) -> str:
+        return "" if self.recompute is Recomputation.none else f", {self.recompute.name} recomputation"
 
     def resources(self) -> Resources:
         return Resources(
@@ -81,14 +85,14 @@ def main() -> int:
     parser.add_argument("--stages", nargs="+", type=int, default=[0, 1, 2, 3])
     parser.add_argument("--precisions", nargs="+", default=["bf16", "fp32"], choices=["bf16", "fp32"])
     parser.add_argument("--micro", nargs="+", type=int, default=[2])
-    parser.add_argument("--recompute", action="store_true", help="with activation checkpointing")
+    parser.add_argument("--recompute", default="none", choices=[each.name for each in Recomputation])
     options = parser.parse_args()
     limits, facts = [], {}
     for ranks in options.ranks:
         for precision in options.precisions:
             for stage in options.stages:
                 for micro in options.micro:
-                    case = Case(ranks, stage, precision, micro, options.recompute)
+                    case = Case(ranks, stage, precision, micro, Recomputation[options.recompute])
                     held, planned = measured(case), memory_with(MODEL, case.training(), case.resources())
                     limits.append(Limit(str(case), abs(held / planned.total - 1), most=TOLERANCE))
                     facts[str(case)] = {"MiB": held >> 20, "planned": planned.total >> 20}
@@ -138,7 +142,9 @@ def _rank(case: Case, rank: int, folder: str, answers: Any) -> None:
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=case.ranks)
     from pipeline.training.corpus import open_corpus
+    from pipeline.training.hostcopy import HostCopy
     from pipeline.training.loop import train_step
+    from pipeline.training.norms import Norms
     from pipeline.training.ranks import current_ranks
     from pipeline.training.worker import Order, build_engine
 
@@ -155,11 +161,15 @@ def _rank(case: Case, rank: int, folder: str, answers: Any) -> None:
     ranks, corpus = current_ranks(), open_corpus(job, lambda _text: None)
     engine = build_engine(order, corpus.learned.vocab_size, ranks)
 
+    norms = Norms(engine, 1, next_step=1, last_step=WARM_STEPS + 1)
+    copy = HostCopy()
+
     def step(number: int) -> None:
-        train_step(engine, corpus.learned.batches, ranks=ranks, step=number, learning_rate=1e-3)
+        norms.offer(train_step(engine, corpus.learned.batches, ranks=ranks, step=number, learning_rate=1e-3))
 
     for number in range(WARM_STEPS):
         step(number)
+    copy.take(engine)
     answers.put(_living() + _highest(lambda: step(WARM_STEPS)))
     dist.barrier()
     dist.destroy_process_group()

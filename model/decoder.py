@@ -1,6 +1,7 @@
 """What the objective, generation, storage and export may rely on in a decoder-only language model."""
 
 from abc import abstractmethod
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,9 @@ from model.cache import KVCache
 from model.config import ModelConfig
 from model.head import VocabularyHead
 from model.layers import Embedding
+
+if TYPE_CHECKING:
+    from model.recompute import Recompute
 
 
 class Decoder(nn.Module):
@@ -23,8 +27,8 @@ class Decoder(nn.Module):
         assert config.vocab_size is not None, "vocab_size must be known before a model is built"
         self.config = config
         self.vocab_size = config.vocab_size
-        self.activation_checkpointing = False
-        "Keep only each block's input for the backward pass and compute the rest again: less memory, a third more work."
+        self.activation_checkpointing: Recompute | None = None
+        "What the backward pass computes again of each block, to need less memory. None: nothing."
 
     @abstractmethod
     def init_weights(self, generator: torch.Generator | None = None) -> None:

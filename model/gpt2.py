@@ -16,13 +16,13 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from model.cache import KVCache
 from model.config import GPT2Config
 from model.decoder import Decoder
 from model.head import VocabularyHead
 from model.layers import Embedding, Linear, attention, document_mask
+from model.recompute import through
 
 
 class Attention(nn.Module):
@@ -121,10 +121,7 @@ class GPT2(Decoder):
                 )  # [T], the same for every row
         x = self.embedding(input_ids) + self.position_embedding(position_ids)  # [B, T, C]
         for block in self.blocks:
-            if self.activation_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, mask, cache, use_reentrant=False)
-            else:
-                x = block(x, mask, cache)
+            x = through(block, x, mask, cache, recompute=self.activation_checkpointing)
         if cache is not None:
             cache.advance(num_tokens)
         return torch.as_tensor(self.norm(x))  # [B, T, C]

@@ -17,13 +17,13 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from model.cache import KVCache
 from model.config import LlamaConfig
 from model.decoder import Decoder
 from model.head import VocabularyHead
 from model.layers import Embedding, Linear, RMSNorm, attention, document_mask, rotary_angles, rotate
+from model.recompute import through
 
 
 class Attention(nn.Module):
@@ -135,10 +135,7 @@ class Llama(Decoder):
             table.to(x.dtype) for table in rotary_angles(position_ids, head_dim=head_dim, theta=theta)
         )
         for block in self.blocks:
-            if self.activation_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, cos, sin, mask, cache, use_reentrant=False)
-            else:
-                x = block(x, cos, sin, mask, cache)
+            x = through(block, x, cos, sin, mask, cache, recompute=self.activation_checkpointing)
         if cache is not None:
             cache.advance(num_tokens)
         return torch.as_tensor(self.norm(x))  # [B, T, C]

@@ -120,6 +120,7 @@ class Builder:
             is_followed=is_followed,
             tracking_uri=self.tracking_uri,
             registry_uri=self.registry_uri,
+            measured=self.planner.store.measured,
             lineage={parent: key for parent, (_, key) in given.origins().items()},
         )
 

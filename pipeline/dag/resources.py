@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from enum import Enum
 from typing import Any
 
 _AT_LEAST_ONE: tuple[str, Callable[[Any], bool]] = (">= 1", lambda value: value >= 1)
@@ -29,6 +30,16 @@ RANGES = {
 "Of each field: what is allowed, in words and as a test."
 
 
+class Recomputation(Enum):
+    """Of a block's activations."""
+
+    none = "none"
+    selective = "selective"
+    "What is cheap: norms, activation functions and products; outputs of matrices and attention are kept."
+    full = "full"
+    "All but the block's input."
+
+
 @dataclass
 class Resources:
     """What a node may use. `None` means: chosen automatically, or taken from `resources.default`."""
@@ -52,8 +63,8 @@ class Resources:
     "Keep optimizer states in host memory (ZeRO 1 to 3). None: only where nothing else fits."
     offload_parameters: bool | None = None
     "Keep parameters in host memory (ZeRO 3). None: only where nothing else fits."
-    activation_checkpointing: bool | None = None
-    "Recompute activations in the backward pass instead of keeping them. None: where they do not fit."
+    activation_checkpointing: Recomputation | None = None
+    "What the backward pass computes again instead of keeping it: none, selective, full. None: the least that fits."
     compile: bool | None = None
     "Fuse a model's operations with torch.compile (ZeRO 0 to 2). None: on GPUs, and on CPUs in runs of many minutes."
     checkpoint_every_steps: int | None = None

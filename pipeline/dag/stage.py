@@ -99,7 +99,7 @@ class Stage:
         return []
 
     def estimate(self, inputs: "Mapping[str, list[Manifest]]", resources: Resources) -> dict[str, float]:
-        """What `plan` can say beforehand: tokens, steps, bytes, GiB of a rank, by name.
+        """What is to be done, as far as it is known beforehand: tokens, steps, FLOPs, bytes, by name.
 
         Args:
             inputs: the manifests of those inputs that are built already.
@@ -108,10 +108,18 @@ class Stage:
         del inputs, resources
         return {}
 
-    def remarks(self, inputs: "Mapping[str, list[Manifest]]", resources: Resources) -> list[str]:
-        """What `plan` can say in words beside the estimate, such as which settings it would choose and why."""
-        del inputs, resources
-        return []
+    def foresee(
+        self, inputs: "Mapping[str, list[Manifest]]", resources: Resources, *, measured: Folder
+    ) -> "Foresight":
+        """All that `plan` can say: the estimate, and what doing it takes.
+
+        Args:
+            inputs: the manifests of those inputs that are built already.
+            resources: what the node may use.
+            measured: where the store keeps what was measured of such work.
+        """
+        del measured
+        return Foresight(self.estimate(inputs, resources))
 
     def announced(self, inputs: "Mapping[str, list[Input]]") -> tuple[str, ...]:
         """The files that it will write, in the order of their names' meaning to a reader, so that others may follow.
@@ -132,6 +140,18 @@ class Stage:
     def run(self, context: "StageContext") -> "StageResult":
         """Do the work: write the artifact's files under `context.output`."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What `plan` can say of a node beforehand."""
+
+    figures: dict[str, float]
+    "The estimate, and what doing it takes, such as GiB of a rank, by name."
+    remarks: list[str] = field(default_factory=list)
+    "In words, such as which settings would be chosen and why."
+    seconds: float | None = None
+    "How long it will take, where there is something better to go by than what other nodes of the stage took."
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +222,8 @@ class StageContext:
     "Where MLflow keeps runs and models."
     registry_uri: str = ""
     "Where MLflow keeps the model registry; empty: at `tracking_uri`."
+    measured: Folder | None = None
+    "Where the store keeps what was measured of work, for later plans."
     lineage: dict[str, str] = field(default_factory=dict)
     "Every node above this one, with its fingerprint."
 

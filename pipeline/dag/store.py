@@ -7,6 +7,7 @@ locks/<stage>/<key>/        claims of the runs that build it
 recipes/<recipe>/<node>     the artifact that a recipe's node last had
 built/<stage>.json          the artifact that a stage last built, for any recipe
 runs/<run>.json             what a run reached
+measured/                   what was measured of work, by what it depends on, for later plans
 """
 
 from collections.abc import Iterator
@@ -128,6 +129,11 @@ class Store:
         self.url = self.root.url
         if self.root.is_local:
             self._refuse_file(Path(self.root.path))
+
+    @property
+    def measured(self) -> Folder:
+        """Where what was measured of work is kept."""
+        return self.root.child("measured")
 
     def artifact_folder(self, stage: str, key: str) -> Folder:
         return self.root.child(f"artifacts/{stage}/{key}")

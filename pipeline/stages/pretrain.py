@@ -6,8 +6,10 @@ from typing import Any, ClassVar
 
 from data.mixture import MixtureRules
 from model.config import ModelConfig
+from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import (
+    Foresight,
     Problem,
     Stage,
     StageContext,
@@ -20,6 +22,7 @@ from pipeline.dag.store import Manifest
 from pipeline.stages import training_node
 from pipeline.stages.sharding import below
 from pipeline.training.config import Packing, TrainingConfig
+from pipeline.training.pace import Paces
 from pipeline.training.sources import can_be_followed, source_names
 
 
@@ -73,10 +76,10 @@ class Pretrain(TrainingConfig, Stage):
         return training_node.batch_problems(self, resources)
 
     def estimate(self, inputs: Mapping[str, list[Manifest]], resources: Resources) -> dict[str, float]:
+        del resources
         return training_node.estimate(
             self.model,
             training_node.training_config(self),
-            resources,
             vocab_size=training_node.vocabulary(inputs),
             num_sequences=training_node.sequences_ahead(
                 self.ports()["tokens"][1],
@@ -86,9 +89,17 @@ class Pretrain(TrainingConfig, Stage):
             ),
         )
 
-    def remarks(self, inputs: Mapping[str, list[Manifest]], resources: Resources) -> list[str]:
-        vocab_size = training_node.vocabulary(inputs)
-        return training_node.remarks(self.model, self, resources, vocab_size=vocab_size)
+    def foresee(
+        self, inputs: Mapping[str, list[Manifest]], resources: Resources, *, measured: Folder
+    ) -> Foresight:
+        return training_node.foresee(
+            self.model,
+            training_node.training_config(self),
+            resources,
+            estimated=self.estimate(inputs, resources),
+            vocab_size=training_node.vocabulary(inputs),
+            paces=Paces(measured),
+        )
 
     def follows(self) -> frozenset[str]:
         can = can_be_followed(self, self.packing, self.mixture, num_sources=len(self.sources))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 
 import psutil
 
@@ -9,13 +10,21 @@ from model.config import ModelConfig
 from model.flops import flops_per_token, num_parameters
 from pipeline.cluster import usable_cores
 from pipeline.dag.resources import Resources
-from pipeline.dag.stage import Input, Problem, StageContext, StageResult
+from pipeline.dag.stage import Foresight, Input, Problem, StageContext, StageResult
 from pipeline.dag.store import Manifest
 from pipeline.errors import ConfigError
 from pipeline.stages.sharding import ARROW
 from pipeline.training.config import Packing, TrainingConfig
 from pipeline.training.fit import Fit, fitted, memory_with
 from pipeline.training.memory import GIB
+from pipeline.training.pace import (
+    Paces,
+    conditions,
+    cpu_name,
+    expected_pace,
+    measured_bytes,
+    step_flops,
+)
 from pipeline.training.placement import settled, world_sizes
 
 
@@ -47,14 +56,9 @@ def batch_problems(config: TrainingConfig, resources: Resources) -> list[Problem
 
 
 def estimate(
-    model: ModelConfig,
-    config: TrainingConfig,
-    resources: Resources,
-    *,
-    vocab_size: int | None,
-    num_sequences: int | None,
+    model: ModelConfig, config: TrainingConfig, *, vocab_size: int | None, num_sequences: int | None
 ) -> dict[str, float]:
-    """Parameters, FLOPs, tokens, and GiB of a rank by component; less where the vocabulary is not known yet.
+    """Parameters, steps, tokens, FLOPs; without parameters and FLOPs where the vocabulary is not known yet.
 
     And without steps, tokens and FLOPs where the length is in epochs of data that is not there yet.
     """
@@ -62,24 +66,60 @@ def estimate(
     if model.vocab_size is None and vocab_size is None:
         return known
     sized = model.with_vocab_size(vocab_size or 0)
-    fit = fit_of(sized, config, resources)
-    ranks = replace(resources, num_workers=num_ranks(config, resources))
-    memory = fit.memory if fit else memory_with(sized, config, ranks)
     known["parameters"] = num_parameters(sized)
     if "tokens" in known:
         known["flops"] = flops_per_token(sized, config.seq_len) * known["tokens"]
-    return known | {f"GiB {name}": size for name, size in memory.in_gib().items()}
+    return known
 
 
-def fit_of(model: ModelConfig, config: TrainingConfig, resources: Resources) -> Fit | None:
-    """The settings that would be chosen; None where nobody knows yet what a rank has for memory.
+def foresee(
+    model: ModelConfig,
+    config: TrainingConfig,
+    resources: Resources,
+    *,
+    estimated: dict[str, float],
+    vocab_size: int | None,
+    paces: Paces,
+) -> Foresight:
+    """The estimate; GiB of a rank by component; the settings chosen for the memory at hand, and why; the time.
 
     Raises:
         ConfigError: nothing fits.
     """
-    ranks = replace(resources, num_workers=num_ranks(config, resources))
-    device = _planned_device(ranks)
-    return fitted(model, config, ranks, device_bytes=device[0], device=device[1]) if device else None
+    if model.vocab_size is None and vocab_size is None:
+        return Foresight(estimated)
+    sized = model.with_vocab_size(vocab_size or 0)
+    ranks = ranks_here(config, resources)
+    fit = fit_of(sized, config, ranks, paces)
+    memory = fit.memory if fit else memory_with(sized, config, ranks)
+    figures = estimated | {f"GiB {name}": size for name, size in memory.in_gib().items()}
+    figures |= {"host GiB": memory.on_host / GIB} if memory.on_host else {}
+    remarks = [fit.words()] if fit else []
+    given = conditions(sized, config, fit.resources if fit else ranks)
+    expected = expected_pace(paces, given, device=_device_name(ranks), flops=step_flops(sized, config))
+    if expected is None:
+        return Foresight(figures, remarks)
+    figures["seconds per step"] = expected.seconds_per_step
+    seconds = figures["steps"] * expected.seconds_per_step if "steps" in figures else None
+    return Foresight(figures, [*remarks, expected.words], seconds)
+
+
+def fit_of(model: ModelConfig, config: TrainingConfig, resources: Resources, paces: Paces) -> Fit | None:
+    """The settings chosen for `num_workers` ranks; None where nobody knows yet what a rank has for memory.
+
+    Raises:
+        ConfigError: nothing fits.
+    """
+    planned = _planned_device(resources)
+    if planned is None:
+        return None
+    held = partial(measured_bytes, paces, model, config, device=_device_name(resources))
+    return fitted(model, config, resources, device_bytes=planned[0], device=planned[1], measured=held)
+
+
+def _device_name(resources: Resources) -> str | None:
+    """What ranks will compute on, as far as this machine can tell: which GPUs there will be it cannot."""
+    return None if resources.num_gpus or (resources.num_workers or 1) > usable_cores() else cpu_name()
 
 
 def _planned_device(resources: Resources) -> tuple[float, str] | None:
@@ -94,16 +134,6 @@ def _planned_device(resources: Resources) -> tuple[float, str] | None:
     if ranks > usable_cores():
         return None  # another machine's ranks
     return psutil.virtual_memory().total / ranks, "rank's share of the machine"
-
-
-def remarks(
-    model: ModelConfig, config: TrainingConfig, resources: Resources, *, vocab_size: int | None
-) -> list[str]:
-    """What was chosen for the memory at hand, and why; nothing while the vocabulary is not known."""
-    if model.vocab_size is None and vocab_size is None:
-        return []
-    fit = fit_of(model.with_vocab_size(vocab_size or 0), config, resources)
-    return [fit.words()] if fit else []
 
 
 def length_estimate(config: TrainingConfig, num_sequences: int | None) -> dict[str, float]:
@@ -138,13 +168,17 @@ def reported_metrics(*, held_out: bool) -> tuple[str, ...]:
     )
 
 
-def num_ranks(config: TrainingConfig, resources: Resources) -> int:
-    """The ranks asked for, or those that a run on this machine's cores would get."""
-    if resources.num_workers:
-        return resources.num_workers
-    here = {"CPU": float(usable_cores())}
-    found = settled(replace(resources, num_gpus=0), here, sequences_per_step=config.sequences_per_step)
-    return found.num_workers or 1
+def ranks_here(config: TrainingConfig, resources: Resources) -> Resources:
+    """With the ranks and threads asked for, or those that a run on this machine's cores would get."""
+    here = usable_cores()
+    ranks = resources.num_workers
+    if ranks is None:
+        found = settled(
+            replace(resources, num_gpus=0), {"CPU": float(here)}, sequences_per_step=config.sequences_per_step
+        )
+        ranks = found.num_workers or 1
+    threads = resources.cpus_per_worker or max(1, here // ranks)
+    return replace(resources, num_workers=ranks, cpus_per_worker=threads)
 
 
 def vocabulary(inputs: Mapping[str, Sequence[Manifest]]) -> int | None:
@@ -189,6 +223,7 @@ def train(context: StageContext, job: object, *, vocab_size: int) -> StageResult
         channel=context.channel,
         scratch=context.scratch,
         output=context.output,
+        measured=context.measured,
         vocab_size=vocab_size,
     )
     return StageResult(result.counters, result.metrics)

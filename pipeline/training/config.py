@@ -11,6 +11,8 @@ from pipeline.training.spikes import SpikeSettings
 
 FAST_MICRO_BATCH_TOKENS = 8192
 """Tokens in a rank's forward pass beyond which a larger one is no faster; measured, see `micro_batch_size_for`."""
+WEIGHTS_STAGE = 3
+"The ZeRO stage at which the weights themselves are partitioned."
 
 MOST_LEARNING_RATE = 100.0
 "Far above any that trains: beyond it is a slip of the exponent."

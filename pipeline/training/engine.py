@@ -15,7 +15,7 @@ from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError
 from pipeline.training import loss_scale
 from pipeline.training.compiling import eager
-from pipeline.training.config import BatchSplit, Precision, TrainingConfig, zero_stage_of
+from pipeline.training.config import WEIGHTS_STAGE, BatchSplit, Precision, TrainingConfig, zero_stage_of
 from pipeline.training.loss_scale import LossScale, Scaling
 from pipeline.training.memory import REDUCE_BUCKET
 from pipeline.training.optimizer import add_to_average, build_optimizer, clip_gradients, set_learning_rate
@@ -23,8 +23,6 @@ from pipeline.training.pulse import Phase, Pulse
 from pipeline.training.runtime import import_deepspeed
 from pipeline.training.spikes import SpikeGuard
 from pipeline.training.timing import Part, time_exchanges, timing_on
-
-WEIGHTS_STAGE = 3
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,9 @@ def _lost(rank: int, error: Exception) -> StageFailedError:
 
 def _unexpected(failure: RankFailure) -> StageFailedError:
     out_of_memory = "OutOfMemory" in failure.kind or "out of memory" in failure.message
-    smaller = "set a smaller resources.micro_batch_size, a higher zero_stage, or activation_checkpointing"
+    smaller = (
+        "set a smaller resources.micro_batch_size, a higher zero_stage, or activation_checkpointing=full"
+    )
     return StageFailedError(
         f"{failure.kind}: {failure.message}",
         where=f"rank {failure.rank}, {failure.frame}",

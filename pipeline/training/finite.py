@@ -8,7 +8,8 @@ from torch import Tensor
 
 from data.batches import Batch, TrainingBatches
 from pipeline.errors import StageFailedError
-from pipeline.training.engine import WEIGHTS_STAGE, Engine
+from pipeline.training.config import WEIGHTS_STAGE
+from pipeline.training.engine import Engine
 from pipeline.training.ranks import Ranks
 
 NAMED_AT_MOST = 8

@@ -5,26 +5,30 @@ are rough factors of time; they only have to put the settings in order.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
 from model.config import ModelConfig
-from pipeline.dag.resources import Resources
+from pipeline.dag.resources import Recomputation, Resources
 from pipeline.errors import ConfigError
-from pipeline.training.config import TrainingConfig, split_batch, zero_stage_of
+from pipeline.training.config import WEIGHTS_STAGE, BatchSplit, TrainingConfig, split_batch, zero_stage_of
 from pipeline.training.memory import GIB, Memory, memory_of_rank
 
 USABLE = 0.92
 "Of a device's memory: the rest goes to its context, to NCCL and to what the allocator cannot fill."
 STAGE_COSTS = {0: 1.0, 1: 1.0, 2: 1.03, 3: 1.3}
 "Stage 3 sends 1.5 times as much (Rajbhandari et al. 2019, section 7.2)."
-RECOMPUTE_COST = 1.33
-"A second forward pass (Chen et al. 2016)."
+RECOMPUTE_COSTS = {Recomputation.none: 1.0, Recomputation.selective: 1.15, Recomputation.full: 1.33}
+"A second forward pass (Chen et al. 2016); of `selective`, measured."
+RECOMPUTE_WORDS = {
+    Recomputation.none: [],
+    Recomputation.selective: ["selectively recomputed activations"],
+    Recomputation.full: ["recomputed activations"],
+}
 OFFLOAD_OPTIMIZER_COST, OFFLOAD_PARAMETERS_COST = 1.6, 2.5
 HALF_MICRO_BATCH_COST = 1.08
 MOST_RANKS = 1 << 14
-WEIGHTS_STAGE = 3
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,13 @@ class Fit:
     "Why these: what the cheaper settings would have held. Empty where nothing was changed."
     room: float
     "Bytes that a rank may hold."
+    measured: float | None = None
+    "Bytes that it has held on its device in just these settings, where that was measured."
 
     def words(self) -> str:
         """The settings, what they hold, and why."""
-        taken = f"{_words(self.resources)}: {_gib(self.memory.on_device)} of {_gib(self.room)}"
+        held = f"{_gib(self.measured)}, as measured," if self.measured else _gib(self.memory.on_device)
+        taken = f"{_words(self.resources)}: {held} of {_gib(self.room)}"
         return f"{taken}; {self.reason}" if self.reason else taken
 
 
@@ -51,6 +58,7 @@ def fitted(
     *,
     device_bytes: float,
     device: str = "GPU",
+    measured: Callable[[Resources], float | None] = lambda _: None,
 ) -> Fit:
     """The cheapest settings that fit `resources.num_workers` ranks of `device_bytes` each; what is set, stays.
 
@@ -60,18 +68,20 @@ def fitted(
         resources: `num_workers` is set; None in other fields: to be chosen.
         device_bytes: memory that a rank has to itself.
         device: what to call it in words.
+        measured: bytes on a rank's device that were measured in given settings; they count more than what is predicted.
 
     Raises:
         ConfigError: nothing fits; with what would.
     """
-    tried = sorted(_candidates(training, resources), key=lambda each: _cost(each, training, resources))
+    largest = _preferred_split(training, resources).micro_batch_size
+    tried = sorted(_candidates(training, resources), key=lambda each: _cost(each, largest))
     room = USABLE * device_bytes
     first: Memory | None = None
     for each in tried:
-        memory = memory_with(model, training, each)
-        if memory.on_device <= room:
+        memory, found = memory_with(model, training, each), measured(each)
+        if (found or memory.on_device) <= room:
             reason = f"{_words(tried[0])} would take {_gib(first.on_device)}" if first else ""
-            return Fit(each, memory, reason, room)
+            return Fit(each, memory, reason, room, found)
         first = first or memory
     raise _does_not_fit(model, training, resources, room, device)
 
@@ -86,22 +96,22 @@ def memory_with(model: ModelConfig, training: TrainingConfig, resources: Resourc
         zero_stage=zero_stage_of(training, resources, world_size=ranks),
         offload_optimizer=bool(resources.offload_optimizer),
         offload_parameters=bool(resources.offload_parameters),
-        activation_checkpointing=bool(resources.activation_checkpointing),
+        recomputation=resources.activation_checkpointing or Recomputation.none,
         on_gpu=bool(resources.num_gpus),
     )
 
 
 def _candidates(training: TrainingConfig, resources: Resources) -> Iterator[Resources]:
     """Every way to fill in what is open."""
-    ranks = resources.num_workers or 1
-    preferred = split_batch(training, world_size=ranks, micro_batch_size=resources.micro_batch_size)
+    preferred = _preferred_split(training, resources)
     per_rank = preferred.micro_batch_size * preferred.gradient_accumulation_steps
     micros = [n for n in range(1, preferred.micro_batch_size + 1) if per_rank % n == 0]
     if resources.micro_batch_size is not None:
         micros = [resources.micro_batch_size]
-    least = zero_stage_of(training, resources, world_size=ranks)
+    least = zero_stage_of(training, resources, world_size=preferred.world_size)
     stages = [least] if resources.zero_stage is not None else range(least, WEIGHTS_STAGE + 1)
-    recompute = _open(resources.activation_checkpointing)
+    asked = resources.activation_checkpointing
+    recompute = list(Recomputation) if asked is None else [asked]
     optimizer, parameters = _open(resources.offload_optimizer), _open(resources.offload_parameters)
     for stage, micro, again, apart, away in product(stages, micros, recompute, optimizer, parameters):
         if (away and not (apart and stage == WEIGHTS_STAGE)) and resources.offload_parameters is None:
@@ -122,15 +132,19 @@ def _open(setting: bool | None) -> list[bool]:  # noqa: FBT001 - a setting, not 
     return [False, True] if setting is None else [setting]
 
 
-def _cost(each: Resources, training: TrainingConfig, asked: Resources) -> float:
+def _preferred_split(training: TrainingConfig, resources: Resources) -> BatchSplit:
+    """With the micro batch that is asked for, or else the one that is known to be fast."""
+    ranks = resources.num_workers or 1
+    return split_batch(training, world_size=ranks, micro_batch_size=resources.micro_batch_size)
+
+
+def _cost(each: Resources, largest_micro_batch: int) -> float:
     """Time, relative to the cheapest."""
-    ranks = asked.num_workers or 1
-    preferred = split_batch(training, world_size=ranks, micro_batch_size=asked.micro_batch_size)
     assert each.micro_batch_size is not None
     assert each.zero_stage is not None
-    halvings = math.log2(preferred.micro_batch_size / each.micro_batch_size)
+    halvings = math.log2(largest_micro_batch / each.micro_batch_size)
     cost = STAGE_COSTS[each.zero_stage] * HALF_MICRO_BATCH_COST**halvings
-    cost *= RECOMPUTE_COST if each.activation_checkpointing else 1
+    cost *= RECOMPUTE_COSTS[each.activation_checkpointing or Recomputation.none]
     cost *= OFFLOAD_OPTIMIZER_COST if each.offload_optimizer else 1
     cost *= OFFLOAD_PARAMETERS_COST if each.offload_parameters else 1
     return float(cost)
@@ -176,7 +190,7 @@ def _least(model: ModelConfig, training: TrainingConfig, resources: Resources) -
 
 def _words(each: Resources) -> str:
     words = [f"ZeRO {each.zero_stage}", f"a micro batch of {each.micro_batch_size}"]
-    words += ["recomputed activations"] if each.activation_checkpointing else []
+    words += RECOMPUTE_WORDS[each.activation_checkpointing or Recomputation.none]
     words += ["offloaded optimizer"] if each.offload_optimizer else []
     words += ["offloaded parameters"] if each.offload_parameters else []
     return ", ".join(words)

@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipeline.training.engine import WEIGHTS_STAGE, Engine
+from pipeline.training.config import WEIGHTS_STAGE
+from pipeline.training.engine import Engine
 from pipeline.training.muon import Layout, Muon, Piece
 from pipeline.training.optimizer import ADAM_STATES, STEP, hidden_matrices, state_keys
 from pipeline.training.ranks import Ranks

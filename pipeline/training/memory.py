@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from model.config import LlamaConfig, ModelConfig
 from model.flops import num_block_parameters, num_parameters
-from pipeline.training.config import BatchSplit, OptimizerKind, Precision, TrainingConfig
+from pipeline.dag.resources import Recomputation
+from pipeline.training.config import WEIGHTS_STAGE, BatchSplit, OptimizerKind, Precision, TrainingConfig
 
 GIB = 1 << 30
 FP32, HALF = 4, 2
@@ -16,11 +17,13 @@ HEAD_CHUNK_LOGITS, HEAD_CHUNK_TOKENS = {"cpu": 1 << 21, "accelerator": 1 << 26},
 """Logits that the vocabulary head holds at once, by device, or tokens of them, if that is more: see `model.head`."""
 REDUCE_BUCKET = 200_000_000
 """Gradients that DeepSpeed gathers before it sends them to the other ranks, at most: its reduce_bucket_size."""
+EXCHANGED_AT_ONCE = 500_000_000
+"""Gradients that DeepSpeed copies together to send them at the end of a step, at most: MEMORY_OPT_ALLREDUCE_SIZE."""
 LIVE_PARAMETERS = 10**9
 """ZeRO-3 gathers at most so many parameters at a time (DeepSpeed's stage3_max_live_parameters)."""
 
 
-PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buckets")
+PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buckets", "update", "copies")
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,19 @@ class Memory:
     "What forward and backward compute with."
     gradients: int
     optimizer: int
-    "fp32 weights, where they are kept apart, and the states; muon's gathered momenta come when activations are gone."
+    "fp32 weights, where they are kept apart, and the states."
     activations: int
     "Kept from forward to backward for one micro batch."
     logits: int
     "One chunk of the vocabulary head, its gradient of the weight, and a chunk's part of that."
     buckets: int = 0
-    "Gradients on their way to other ranks."
+    "Where gradients are put before they are sent to other ranks or sorted."
+    update: int = 0
+    "What the update takes, once activations and logits are gone, beyond what they have left."
+    copies: int = 0
+    "Weights and states as a checkpoint takes them, in the host's memory."
     on_host: int = 0
-    "Of these, what offload keeps in the host's memory."
+    "Of these, what lies in the host's memory while the rest is on a GPU."
 
     @property
     def total(self) -> int:
@@ -62,7 +69,7 @@ def memory_of_rank(
     zero_stage: int,
     offload_optimizer: bool = False,
     offload_parameters: bool = False,
-    activation_checkpointing: bool = False,
+    recomputation: Recomputation = Recomputation.none,
     on_gpu: bool = False,
 ) -> Memory:
     """What one rank holds at its peak; `model.vocab_size` must be known."""
@@ -72,24 +79,30 @@ def memory_of_rank(
     master = 0 if zero_stage == 0 and wide == FP32 else count
     optimizer = FP32 * -(-(master + _states(model, config)) // (split.world_size if zero_stage > 0 else 1))
     tokens = split.micro_batch_size * config.seq_len
-    on_host = 0
+    activations = _activations(model, tokens, wide, recomputation, on_gpu=on_gpu)
+    logits = _logits(model, wide, on_gpu=on_gpu)
+    update = max(0, _update(model, config, wide, zero_stage, split.world_size) - activations - logits)
+    copies = FP32 * -(-(count + _states(model, config)) // split.world_size)
+    on_host = copies
     if offload_optimizer and zero_stage > 0:  # a rank's own fp32 gradients go where they are used
-        on_host += optimizer + (FP32 * -(-count // split.world_size) if zero_stage > 1 else 0)
-    if offload_parameters and zero_stage == 3:  # noqa: PLR2004
+        on_host += optimizer + update + (FP32 * -(-count // split.world_size) if zero_stage > 1 else 0)
+    if offload_parameters and zero_stage == WEIGHTS_STAGE:
         on_host += wide * count // split.world_size
     return Memory(
         weights=weights,
         gradients=_gradients(count, wide, zero_stage, split.world_size),
         optimizer=optimizer,
-        activations=_activations(model, tokens, wide, recompute=activation_checkpointing, on_gpu=on_gpu),
-        logits=_logits(model, wide, on_gpu=on_gpu),
+        activations=activations,
+        logits=logits,
         buckets=_buckets(count, wide, zero_stage, split.world_size),
-        on_host=on_host,
+        update=update,
+        copies=copies,
+        on_host=on_host if on_gpu else 0,
     )
 
 
 def _weights(count: int, wide: int, stage: int, ranks: int) -> int:
-    if stage < 3:  # noqa: PLR2004
+    if stage < WEIGHTS_STAGE or ranks == 1:  # a single rank's partition is the weights: nothing is gathered
         return wide * count
     return wide * (-(-count // ranks) + min(count, LIVE_PARAMETERS))
 
@@ -121,12 +134,25 @@ def _states(model: ModelConfig, config: TrainingConfig) -> int:
     )
 
 
-def _activations(model: ModelConfig, tokens: int, wide: int, *, recompute: bool, on_gpu: bool) -> int:
-    """What autograd keeps for each token, over all blocks; with recomputation each block's input and one block."""
+def _activations(
+    model: ModelConfig, tokens: int, wide: int, recomputation: Recomputation, *, on_gpu: bool
+) -> int:
+    """What autograd keeps for each token, over all blocks; with recomputation a part of each block, and one block."""
     block = _block_bytes(model, wide, on_gpu=on_gpu)
-    if recompute:
-        return tokens * (wide * model.num_layers * model.hidden_size + block)
-    return tokens * (model.num_layers * block + wide * 4 * model.hidden_size)
+    if recomputation is Recomputation.none:
+        return tokens * (model.num_layers * block + wide * 4 * model.hidden_size)
+    kept = wide * model.hidden_size  # a block's input
+    if recomputation is Recomputation.selective:
+        kept += _product_bytes(model, wide)
+    return tokens * (model.num_layers * kept + block)
+
+
+def _product_bytes(model: ModelConfig, wide: int) -> int:
+    """What a block's matrices and attention give: queries, keys, values, their mix, and both halves' outputs."""
+    heads = model.num_heads * model.attention_head_dim
+    kv_heads = model.attention_kv_heads * model.attention_head_dim
+    inner = (2 if isinstance(model, LlamaConfig) else 1) * model.intermediate_size
+    return wide * (2 * heads + 2 * kv_heads + 2 * model.hidden_size + inner) + FP32 * model.num_heads
 
 
 def _block_bytes(model: ModelConfig, wide: int, *, on_gpu: bool) -> int:
@@ -158,14 +184,36 @@ def _logits(model: ModelConfig, wide: int, *, on_gpu: bool) -> int:
     return (FP32 + wide) * weight + max(chunk, FP32 * weight)
 
 
+def _is_unsorted(wide: int, stage: int) -> bool:
+    """Whether every rank keeps all gradients until the step's end: DeepSpeed's BF16_Optimizer, or none of its own."""
+    return stage == 0 or (stage == 1 and wide < FP32)
+
+
+def _update(model: ModelConfig, config: TrainingConfig, wide: int, stage: int, ranks: int) -> int:
+    """What comes when the backward pass is over.
+
+    Where gradients are unsorted, a copy of them to be sent, before all else. Where they are sorted, a flat copy of the
+    rank's own. While the optimizer works, a copy of the weights that it updates, for their norms; with muon a
+    direction, and in bf16 the directions of all ranks.
+    """
+    count, blocks = num_parameters(model), num_block_parameters(model)
+    own = FP32 * -(-count // ranks)
+    work = own
+    if config.optimizer is OptimizerKind.muon:
+        work += (FP32 + HALF) * -(-blocks // ranks) + (HALF * blocks if ranks > 1 else 0)
+    if not _is_unsorted(wide, stage):
+        return own + work
+    return max(work, FP32 * min(count, EXCHANGED_AT_ONCE) if ranks > 1 else 0)
+
+
 def _buckets(count: int, wide: int, stage: int, ranks: int) -> int:
     """Also on one rank, which has nobody to send to, where a stage sorts its gradients into partitions.
 
-    At stage 0 they are sent when the activations are gone. Stage 3 sends an fp32 copy of what it has gathered.
+    They stay from step to step. Stage 3 sends an fp32 copy of what it has gathered.
     """
     size = min(count, REDUCE_BUCKET)
-    if stage == 0:
+    if _is_unsorted(wide, stage):
         return 0
     if stage == 1:
-        return FP32 * size if ranks > 1 or wide == FP32 else 0
-    return (wide + (FP32 if stage > 2 and ranks > 1 and wide < FP32 else 0)) * size  # noqa: PLR2004
+        return FP32 * size
+    return (wide + (FP32 if stage == WEIGHTS_STAGE and ranks > 1 and wide < FP32 else 0)) * size

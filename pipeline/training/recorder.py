@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from pipeline.dag.stage import Channel
 from pipeline.training.loss_scale import Scaling
+from pipeline.training.pace import in_words
 from pipeline.training.ranks import Ranks
 from pipeline.training.spikes import Spike, SpikePolicy
 from pipeline.training.throughput import Throughput
@@ -176,7 +177,7 @@ class Recorder:
 
     def _describe(self, record: StepRecord, rate: float) -> str:
         left = self.throughput.seconds_left(record.step)
-        remaining = f", {_duration(left)} left" if left is not None and record.step < self._num_steps else ""
+        remaining = f", {in_words(left)} left" if left is not None and record.step < self._num_steps else ""
         return f"loss {record.loss:.3f}, {rate:,.0f} tokens/s{remaining}"
 
 
@@ -184,9 +185,3 @@ def tell(channel: Channel, ranks: Ranks, text: str) -> None:
     """A line for the user, once for all ranks."""
     if ranks.is_first:
         channel.send({"kind": "note", "text": text})
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

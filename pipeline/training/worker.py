@@ -11,10 +11,11 @@ import torch
 from model.decoder import Decoder
 from model.flops import flops_per_token, num_parameters
 from model.objectives import CausalLM
+from model.recompute import Recompute
 from model.registry import build_model
 from model.weights import load_weights
 from pipeline.dag.folder import Folder
-from pipeline.dag.resources import Resources
+from pipeline.dag.resources import Recomputation, Resources
 from pipeline.dag.stage import Channel
 from pipeline.training.artifact import write_artifact
 from pipeline.training.beginning import check_origin, origin_of
@@ -31,10 +32,12 @@ from pipeline.training.high_water import HighWater
 from pipeline.training.job import TrainingJob, TrainingResult
 from pipeline.training.loop import train
 from pipeline.training.norms import DEFAULT_EVERY_STEPS, Norms
+from pipeline.training.outset import FirstSteps, Outset
+from pipeline.training.pace import Paces
 from pipeline.training.pulse import Phase, Pulse
 from pipeline.training.ranks import Ranks, current_ranks
 from pipeline.training.recorder import METRICS_FILE, Gauge, Recorder, tell
-from pipeline.training.runtime import device_of_rank
+from pipeline.training.runtime import device_of_rank, import_deepspeed
 from pipeline.training.schedule import learning_rate_at
 from pipeline.training.sources import Learned
 from pipeline.training.spikes import SpikePolicy
@@ -58,6 +61,8 @@ class Order:
     "Seconds since the epoch, for the time until the first step."
     notice: Callable[[], Notice | None] | None = None
     "What this rank is told from outside; None: nothing ever."
+    measured: Folder | None = None
+    "Where what the first steps took is remembered."
 
 
 def work(order: Order) -> TrainingResult:
@@ -122,14 +127,14 @@ def assemble(order: Order, ranks: Ranks, pulse: Pulse) -> Training:
     """Build everything, and go back to the newest whole checkpoint if there is one; all ranks together."""
     config, resources = order.job.training, order.resources
     corpus = open_corpus(order.job, lambda text: tell(order.channel, ranks, text))
+    import_deepspeed()  # what it holds is no part of the training's memory
     high_water = HighWater(device_of_rank())
     engine = build_engine(order, corpus.learned.vocab_size, ranks)
     engine.pulse = pulse
     recorder = build_recorder(order, engine, corpus.learned, ranks, [engine.timing, high_water])
     if _compiles(order, engine, corpus.learned):
-        model = engine.objective.model
-        assert isinstance(model, Decoder)
-        compile_blocks(model)
+        assert isinstance(engine.objective.model, Decoder)
+        compile_blocks(engine.objective.model)
         recorder.say("the model is compiled in its first step, which takes up to a minute")
     first_step, last = resume(order, engine, recorder, ranks), corpus.learned.length.num_steps
     evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, config.eval_every_steps, last)
@@ -138,7 +143,13 @@ def assemble(order: Order, ranks: Ranks, pulse: Pulse) -> Training:
     if config.spike_policy is SpikePolicy.rewind and first_step == 0:
         checkpointer.save(0)
     norms_every = resources.norms_every_steps or max(DEFAULT_EVERY_STEPS, recorder.every_steps)
-    recorder.watchers = [Norms(engine, norms_every, next_step=first_step + 1, last_step=last)]
+    model = order.job.model.with_vocab_size(corpus.learned.vocab_size)
+    roof, paces = recorder.throughput.roof, Paces(order.measured) if order.measured else None
+    first_steps = FirstSteps(model, config, resources, ranks, high_water, roof, paces)
+    recorder.watchers = [
+        Norms(engine, norms_every, next_step=first_step + 1, last_step=last),
+        Outset(first_steps, recorder, last_step=last, first_step=first_step),
+    ]
     return Training(config, corpus, engine, ranks, recorder, evaluator, checkpointer, first_step)
 
 
@@ -176,7 +187,8 @@ def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:
     if job.initial_weights is not None:
         _, weights = load_weights(job.initial_weights.local())
         model.load_state_dict(weights, strict=False)  # a tied head is stored once
-    model.activation_checkpointing = bool(resources.activation_checkpointing)
+    again = resources.activation_checkpointing or Recomputation.none
+    model.activation_checkpointing = None if again is Recomputation.none else Recompute[again.name]
     initial = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     engine = Engine(CausalLM(model), job.training, resources=resources, split=split)
     set_weights(engine, initial)

@@ -5,22 +5,28 @@ import os
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
 
+from model.config import ModelConfig
 from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Channel
 from pipeline.errors import ConfigError, StageFailedError
 from pipeline.training.beginning import check_job
+from pipeline.training.config import TrainingConfig
 from pipeline.training.failure import as_rank_error, first_cause
 from pipeline.training.fit import fitted
 from pipeline.training.job import TrainingJob, TrainingResult
 from pipeline.training.memory import GIB
+from pipeline.training.pace import Paces, measured_bytes
 from pipeline.training.placement import settled, world_sizes
 from pipeline.training.watchdog import HANG_SECONDS, reported_hang
 
+TRAIN, PROBE = "pipeline.training.worker:work", "pipeline.training.probe:probe"
+"""What ranks can be asked to do; imported there, not in the driver."""
 MAX_FAILURES = 3
 DRIVER_SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # the default of 2 s is what a lost rank, and the end, wait for
@@ -42,8 +48,12 @@ def launch(
     scratch: Folder,
     output: Folder,
     vocab_size: int,
+    measured: Folder | None = None,
+    task: str = TRAIN,
 ) -> TrainingResult:
-    """Train `job` on the connected Ray cluster, from any thread; the artifact is in `output` when it returns.
+    """Do a task of `job` on the connected Ray cluster, from any thread.
+
+    After TRAIN the artifact is in `output`; PROBE writes none. What steps took is remembered in `measured`.
 
     Raises:
         ConfigError: the global batch cannot be shared out, the cluster has not got the resources, or the parts of the
@@ -54,7 +64,7 @@ def launch(
         resources, ray.cluster_resources(), sequences_per_step=job.training.sequences_per_step
     )
     check_job(job, vocab_size=vocab_size)
-    settings = _settings(job, resources, channel, vocab_size)
+    settings = _settings(job, resources, channel, vocab_size, measured)
     prepare_driver()
     if resources.min_workers:
         os.environ[WATCHER_SETTING] = "1"  # more nodes may come
@@ -67,9 +77,10 @@ def launch(
             "channel": channel,
             "scratch": scratch,
             "output": output,
+            "measured": measured,
             "ordered_at": time.time(),
         }
-        trainer = _trainer(order, resources, settings, storage)
+        trainer = _trainer(order, resources, settings, storage, task)
         try:
             return _result(trainer.fit())
         except TrainingFailedError as error:
@@ -77,7 +88,7 @@ def launch(
 
 
 def _settings(
-    job: TrainingJob, resources: Resources, channel: Channel, vocab_size: int
+    job: TrainingJob, resources: Resources, channel: Channel, vocab_size: int, measured: Folder | None
 ) -> dict[int, Resources]:
     """By world size: what is open is chosen so that it fits into the memory that ranks will find.
 
@@ -86,11 +97,12 @@ def _settings(
     sizes = world_sizes(job.training, resources)
     model = job.model.with_vocab_size(vocab_size)
     room, device = _room_of_rank(resources)
+    known = partial(_measured, measured, model, job.training)
     found = {}
     for size in sizes:
         ranks = replace(resources, num_workers=size)
         try:
-            fit = fitted(model, job.training, ranks, device_bytes=room, device=device)
+            fit = fitted(model, job.training, ranks, device_bytes=room, device=device, measured=known)
         except ConfigError as error:
             if size == sizes[0]:
                 raise
@@ -113,6 +125,13 @@ def _room_of_rank(resources: Resources) -> tuple[float, str]:
     return min(each.get("memory", 0) for each in nodes) / ranks_of_node, "rank's share of a node"
 
 
+def _measured(
+    folder: Folder | None, model: ModelConfig, training: TrainingConfig, resources: Resources
+) -> float | None:
+    """Bytes that a rank has held before in these resources, on whatever device it was."""
+    return measured_bytes(Paces(folder), model, training, resources, device=None) if folder else None
+
+
 @ray.remote(num_cpus=0)
 def _gpu_bytes() -> int:
     """In a worker that has a GPU: its memory."""
@@ -131,7 +150,7 @@ def prepare_driver() -> None:
 
 
 def _trainer(
-    order: dict[str, Any], resources: Resources, settings: dict[int, Resources], storage: str
+    order: dict[str, Any], resources: Resources, settings: dict[int, Resources], storage: str, task: str
 ) -> Any:
     """`resources` with every number filled in; `settings` by world size."""
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
@@ -154,7 +173,7 @@ def _trainer(
         run_rank,
         scaling=elastic if is_elastic else None,
         scratch=order["scratch"] if is_elastic else None,
-        train_loop_config=order | {"settings": settings, "listens": listens},
+        train_loop_config={"task": task, "order": order, "settings": settings, "listens": listens},
         torch_config=TorchConfig(backend="nccl" if resources.num_gpus else "gloo"),
         scaling_config=scaling,
         run_config=RunConfig(
@@ -166,21 +185,21 @@ def _trainer(
     )
 
 
-def run_rank(order: dict[str, Any]) -> TrainingResult:
-    """In the worker's process: prepare it, then work, with the settings for as many ranks as there are."""
+def run_rank(given: dict[str, Any]) -> TrainingResult:
+    """In the worker's process: prepare it, then do the task, with the settings for as many ranks as there are."""
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
         from pipeline.training.elastic import Ear
         from pipeline.training.runtime import prepare_process
 
-        fields = dict(order)
-        settings, listens = fields.pop("settings"), fields.pop("listens")
-        resources = settings[world_size]
+        settings, resources = given["settings"], given["settings"][world_size]
         prepare_process(threads=resources.cpus_per_worker or 1)
-        from pipeline.training.worker import Order, work
+        from pipeline.training.worker import Order
 
-        ear = Ear(resources, world_size, least=min(settings)) if listens else None
-        return work(Order(resources=resources, notice=ear, **fields))
+        ear = Ear(resources, world_size, least=min(settings)) if given["listens"] else None
+        module, _, name = given["task"].partition(":")
+        do = getattr(importlib.import_module(module), name)
+        return do(Order(resources=resources, notice=ear, **given["order"]))  # type: ignore[no-any-return]
     except Exception as error:  # whatever it is, the driver is to know the rank, the place and the time
         raise as_rank_error(error, rank=rank) from error
 

@@ -1,4 +1,4 @@
-"""`headrace plan`: what would run, what is reused, and why; tokens, time, GiB per rank. It runs nothing."""
+"""`headrace plan`: what would run, what is reused, and why; tokens, time, GiB per rank. It runs nothing but a probe."""
 
 import argparse
 import json
@@ -12,7 +12,9 @@ from rich.text import Text
 from pipeline.dag.events import Status
 from pipeline.dag.forecast import forecast
 from pipeline.dag.plan import NodePlan, Plan
+from pipeline.dag.stage import Foresight
 from pipeline.report import numbers
+from pipeline.verbs.probing import probe_nodes
 from pipeline.verbs.session import (
     Session,
     add_json_argument,
@@ -29,11 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
     add_pin_argument(parser)
     add_json_argument(parser)
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="first make a few steps of the named training nodes, with random tokens, to know their time and memory",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
     session = open_session(arguments)
     plan = session.planner.plan(arguments.nodes)
+    if arguments.probe:
+        probe_nodes(session, plan, arguments.nodes)
     seconds = forecast(session.planner, plan, session.config.resources_of)
     rows = [_facts(session, plan, each, seconds.get(each.node)) for each in plan.nodes]
     if arguments.json:
@@ -47,15 +56,17 @@ def _facts(session: Session, plan: Plan, each: NodePlan, seconds: float | None) 
     resources = session.config.resources_of(each.node)
     known = session.planner.known_inputs(each.node, plan)
     needed = each.status in (Status.RUN, Status.WAIT)
+    stage, measured = session.graph.stages[each.node], session.store.measured
+    foresight = stage.foresee(known, resources, measured=measured) if needed else Foresight({})
     return {
         "node": each.node,
         "stage": each.stage,
         "status": each.status.value,
         "key": each.key or None,
         "reasons": each.reasons,
-        "estimate": session.graph.stages[each.node].estimate(known, resources) if needed else {},
-        "remarks": session.graph.stages[each.node].remarks(known, resources) if needed else [],
-        "seconds": seconds,
+        "estimate": foresight.figures,
+        "remarks": foresight.remarks,
+        "seconds": seconds if foresight.seconds is None else foresight.seconds,
     }
 
 
@@ -117,4 +128,7 @@ def _training(row: dict[str, Any]) -> str:
     ]
     if "flops" in estimate:
         work.append(f"{estimate['flops']:.2e} FLOPs")
-    return f"{row['node']}: {', '.join(work)}; {estimate['GiB total']:.2g} GiB per rank ({shown})"
+    host = estimate.get("host GiB", 0.0)
+    held = f"{estimate['GiB total'] - host:.2g} GiB per rank"
+    held += f" and {host:.2g} on its host" if host >= SMALLEST_SHOWN_GIB else ""
+    return f"{row['node']}: {', '.join(work)}; {held} ({shown})"

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from model import head
 from model.config import LlamaConfig
 from model.objectives import CausalLM
+from model.recompute import Recompute
 from model.registry import build_model
 
 VOCAB = 97
@@ -89,10 +90,11 @@ def test_packed_documents_equal_separate_ones(model):
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-4)
 
 
-def test_activation_checkpointing_changes_nothing(model):
+@pytest.mark.parametrize("recompute", list(Recompute))
+def test_activation_checkpointing_changes_nothing(model, recompute):
     input_ids, labels = torch.randint(VOCAB, (2, 3, 21)).unbind()
     kept = gradients_of(model, CausalLM(model)(input_ids, labels).loss_sum)
-    model.activation_checkpointing = True
+    model.activation_checkpointing = recompute
     for name, gradient in gradients_of(model, CausalLM(model)(input_ids, labels).loss_sum).items():
         torch.testing.assert_close(gradient, kept[name], rtol=0, atol=0)
 

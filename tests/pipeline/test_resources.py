@@ -39,8 +39,23 @@ def test_resources_out_of_range_are_refused_wherever_they_are_set(name, right, w
 
 
 def test_every_number_of_resources_has_a_range():
-    numbers = {each.name for each in fields(Resources) if "bool" not in str(each.type)}
+    choices = ("bool", "Recomputation")
+    numbers = {each.name for each in fields(Resources) if not any(name in str(each.type) for name in choices)}
     assert set(RANGES) == numbers
+
+
+@pytest.mark.parametrize("value", ["none", "selective", "full", "null"])
+def test_what_is_recomputed_is_chosen_by_name(value):
+    config = compose_recipe([f"resources.base.activation_checkpointing={value}"]).config
+    chosen = config.resources["base"].activation_checkpointing
+    assert (chosen.name if chosen else "null") == value
+
+
+@pytest.mark.parametrize("value", ["true", "some"])
+def test_another_choice_of_recomputation_is_refused_with_the_names(value):
+    with pytest.raises(ConfigError) as refused:
+        compose_recipe([f"resources.base.activation_checkpointing={value}"])
+    assert "none, selective, full" in refused.value.allowed
 
 
 def test_resources_of_a_node_stand_over_the_default():

@@ -4,11 +4,14 @@ import dataclasses
 
 import pytest
 
+from model.config import LlamaConfig
+from pipeline.dag.folder import open_folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.store import Manifest, ManifestFile
 from pipeline.stages.pretrain import Pretrain
-from pipeline.stages.training_node import sequences_ahead
+from pipeline.stages.training_node import ranks_here, sequences_ahead, training_config
 from pipeline.training.config import Packing
+from pipeline.training.pace import Pace, Paces, conditions, cpu_name
 
 TOKENS = Manifest(
     stage="tokenize",
@@ -51,3 +54,27 @@ def test_a_training_in_epochs_is_estimated_once_its_tokens_are_built():
     stage.inputs = dataclasses.replace(stage.inputs, tokens="tokens/train")
     assert stage.estimate({"tokens": [TOKENS]}, Resources()) == {"steps": 270, "tokens": 270_000}
     assert stage.estimate({"tokens": []}, Resources()) == {}
+
+
+def test_a_measured_training_is_planned_by_its_measurement(tmp_path):
+    measured, resources = open_folder(str(tmp_path)), Resources(num_workers=1)
+    stage = Pretrain(num_steps=100, warmup_steps=1, seq_len=64, global_batch_tokens=1024)
+    stage.model = LlamaConfig(
+        vocab_size=512, hidden_size=64, intermediate_size=128, num_layers=2, num_heads=4, num_kv_heads=4
+    )
+    config = training_config(stage)
+
+    def foreseen():
+        return stage.foresee({}, resources, measured=measured)
+
+    assert foreseen().seconds is None
+    pace = Pace(cpu_name(), 0.5, 1 << 20, 1e9, 0.2, 2)
+    Paces(measured).remember(conditions(stage.model, config, ranks_here(config, resources)), pace)
+    assert foreseen().seconds == 50
+    assert foreseen().figures["seconds per step"] == 0.5
+    assert foreseen().remarks[-1].startswith("measured on ")
+    stage.num_steps = 300
+    assert foreseen().seconds == 150
+    stage.model.num_layers = 3
+    assert foreseen().remarks[-1].startswith("a guess: ")
+    assert foreseen().seconds == pytest.approx(foreseen().figures["flops"] / 1e9)

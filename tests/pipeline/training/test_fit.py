@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import LlamaConfig
-from pipeline.dag.resources import Resources
+from pipeline.dag.resources import Recomputation, Resources
 from pipeline.errors import ConfigError
 from pipeline.training.config import TrainingConfig, zero_stage_of
 from pipeline.training.fit import USABLE, fitted, memory_with
@@ -25,31 +25,31 @@ def test_what_fits_as_it_is_stays_as_it_is():
     found = fit(SMALL, 80, 8)
     assert found.reason == ""
     assert (found.resources.zero_stage, found.resources.micro_batch_size) == (1, 4)
-    assert not found.resources.activation_checkpointing
+    assert found.resources.activation_checkpointing is Recomputation.none
     assert not found.resources.offload_optimizer
 
 
 def test_seven_billion_on_eight_gpus_of_80_gib_are_partitioned_and_not_offloaded():
     found = fit(SEVEN, 80, 8)
     assert found.memory.on_device <= USABLE * 80 * GIB
-    assert found.resources.zero_stage >= 2 or found.resources.activation_checkpointing
+    assert found.resources.zero_stage >= 2
     assert not found.resources.offload_optimizer
     assert "ZeRO 1, a micro batch of 4 would take" in found.reason
 
 
 def test_offload_is_the_last_resort():
-    found = fit(SEVEN, 24, 8)
+    found = fit(SEVEN, 26, 8)
     assert found.resources.zero_stage == 3
-    assert found.resources.activation_checkpointing
+    assert found.resources.activation_checkpointing is Recomputation.full
     one = fit(SEVEN, 60, 1)
     assert one.resources.offload_optimizer
     assert one.memory.on_host >= one.memory.optimizer
 
 
 def test_what_is_set_is_kept():
-    found = fit(SMALL, 80, 8, zero_stage=2, micro_batch_size=1, activation_checkpointing=True)
+    found = fit(SMALL, 80, 8, zero_stage=2, micro_batch_size=1, activation_checkpointing=Recomputation.full)
     assert (found.resources.zero_stage, found.resources.micro_batch_size) == (2, 1)
-    assert found.resources.activation_checkpointing
+    assert found.resources.activation_checkpointing is Recomputation.full
     assert found.memory == memory_with(SMALL, TRAINING, found.resources)
 
 
@@ -67,7 +67,15 @@ def test_a_refusal_names_the_ranks_that_would_do():
 def test_a_refusal_says_which_settings_to_leave_open():
     training = TrainingConfig(seq_len=2048, global_batch_tokens=2048 * 8)
     with pytest.raises(ConfigError) as caught:
-        fit(SEVEN, 60, 8, training, zero_stage=1, activation_checkpointing=False, offload_optimizer=False)
+        fit(
+            SEVEN,
+            60,
+            8,
+            training,
+            zero_stage=1,
+            activation_checkpointing=Recomputation.none,
+            offload_optimizer=False,
+        )
     assert "leave zero_stage" in caught.value.do
 
 
@@ -81,7 +89,7 @@ def test_a_refusal_at_the_end_of_all_means_says_so():
     gib=st.floats(1, 200),
     ranks=st.sampled_from([1, 2, 4, 8, 64]),
     stage=st.sampled_from([None, 1, 2, 3]),
-    recompute=st.sampled_from([None, False, True]),
+    recompute=st.sampled_from([None, *Recomputation]),
 )
 def test_whatever_is_chosen_fits_and_keeps_what_was_set(gib, ranks, stage, recompute):
     try:
@@ -99,5 +107,9 @@ def test_whatever_is_chosen_fits_and_keeps_what_was_set(gib, ranks, stage, recom
 
 def test_more_memory_never_costs_more_time():
     chosen = [fit(SEVEN, gib, 8).resources for gib in (24, 40, 80, 141)]
-    costly = [(each.zero_stage, each.activation_checkpointing, each.offload_optimizer) for each in chosen]
+    order = list(Recomputation)
+    costly = [
+        (each.zero_stage, order.index(each.activation_checkpointing), each.offload_optimizer)
+        for each in chosen
+    ]
     assert costly == sorted(costly, reverse=True)

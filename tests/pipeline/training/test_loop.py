@@ -11,6 +11,7 @@ from data.errors import DataError
 from data.mixture import MixtureRules
 from model.registry import build_model
 from model.weights import load_weights
+from pipeline.dag.resources import Recomputation
 from pipeline.errors import StageFailedError
 from pipeline.training.config import OptimizerKind, Packing, Precision
 
@@ -157,10 +158,11 @@ def test_evaluation_is_the_token_weighted_mean_whatever_the_micro_batch(here, ma
     )
 
 
-def test_recomputing_activations_changes_nothing(here, make_job):
-    here.run(make_job(num_steps=4), "kept")
-    here.run(make_job(num_steps=4), "recomputed", activation_checkpointing=True)
-    assert here.losses("recomputed") == here.losses("kept")
+@pytest.mark.parametrize("stage", [0, 3])
+def test_recomputing_activations_changes_nothing(here, make_job, stage):
+    for each in Recomputation:
+        here.run(make_job(num_steps=4), each.name, activation_checkpointing=each, zero_stage=stage)
+    assert here.losses("full") == here.losses("selective") == here.losses("none")
 
 
 def test_a_mixture_takes_of_each_source_what_its_weight_says(here, make_job, corpus):

@@ -4,8 +4,14 @@ import pytest
 
 from model.config import GPT2Config, LlamaConfig
 from model.flops import num_parameters
-from pipeline.training.config import OptimizerKind, Precision, TrainingConfig, split_batch
-from pipeline.training.memory import HEAD_CHUNK_LOGITS, HEAD_CHUNK_TOKENS, memory_of_rank
+from pipeline.dag.resources import Recomputation
+from pipeline.training.config import BatchSplit, OptimizerKind, Precision, TrainingConfig, split_batch
+from pipeline.training.memory import (
+    EXCHANGED_AT_ONCE,
+    HEAD_CHUNK_LOGITS,
+    HEAD_CHUNK_TOKENS,
+    memory_of_rank,
+)
 
 MODEL = LlamaConfig(vocab_size=32000)  # 7B
 
@@ -74,7 +80,9 @@ def test_a_mean_of_the_weights_takes_four_bytes_a_parameter(precision):
             MODEL, config, split_batch(config, world_size=8, micro_batch_size=1), zero_stage=2
         )
 
-    assert held(0.999).total - held(0.0).total == pytest.approx(4 * num_parameters(MODEL) / 8)
+    for name in ("optimizer", "copies"):
+        more = getattr(held(0.999), name) - getattr(held(0.0), name)
+        assert more == pytest.approx(4 * num_parameters(MODEL) / 8)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
@@ -83,21 +91,63 @@ def test_optimizer_states_are_shared_out(stage):
 
 
 def test_offload_moves_the_optimizer_to_the_host():
-    memory = memory_on(8, 2, offload_optimizer=True)
-    assert memory.on_host == memory.optimizer + memory.gradients, "a rank's own sums are used on the host"
+    memory = memory_on(8, 2, offload_optimizer=True, on_gpu=True)
+    kept = memory.optimizer + memory.gradients + memory.update + memory.copies
+    assert memory.on_host == kept, "a rank's own sums are used on the host"
     assert memory.on_device == memory.total - memory.on_host
+
+
+def test_a_cpu_rank_has_one_memory():
+    memory = memory_on(8, 3, offload_optimizer=True, offload_parameters=True)
+    assert memory.on_device == memory.total
+    copied = memory_on(8, 3, on_gpu=True)
+    assert copied.on_device == copied.total - copied.copies, (
+        "of a GPU's training the checkpoint is on the host"
+    )
+
+
+@pytest.mark.parametrize("kind", list(OptimizerKind))
+def test_a_checkpoint_copies_the_weights_and_all_states(kind):
+    config = TrainingConfig(
+        seq_len=2048, global_batch_tokens=2048 * 64, optimizer=kind, precision=Precision.fp32
+    )
+    split = split_batch(config, world_size=2, micro_batch_size=1)
+    memory = memory_of_rank(MODEL, config, split, zero_stage=1)
+    assert memory.copies == memory.optimizer
+
+
+@pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp32])
+def test_what_the_update_takes_counts_where_activations_leave_too_little(precision):
+    long, short = (
+        memory_of_rank(
+            MODEL,
+            TrainingConfig(seq_len=length, global_batch_tokens=length * 64, precision=precision),
+            BatchSplit(8, 1, 8),
+            zero_stage=2,
+        )
+        for length in (2048, 64)
+    )
+    assert long.update == 0
+    assert short.update + short.activations + short.logits == pytest.approx(2 * 4 * num_parameters(MODEL) / 8)
 
 
 @pytest.mark.parametrize("model", [MODEL, GPT2Config(vocab_size=50257)])
 def test_recomputation_keeps_a_fraction_of_the_activations(model):
-    kept, recomputed = memory_on(1, 1, model), memory_on(1, 1, model, activation_checkpointing=True)
+    kept, selective, recomputed = (memory_on(1, 1, model, recomputation=each) for each in Recomputation)
     assert recomputed.activations < kept.activations / 4
+    assert 0.4 * kept.activations < selective.activations < 0.8 * kept.activations
 
 
 def test_the_head_s_chunks_are_those_of_the_model():
     from model.head import CHUNK_LOGITS, MIN_CHUNK_TOKENS
 
     assert (HEAD_CHUNK_LOGITS, HEAD_CHUNK_TOKENS) == (CHUNK_LOGITS, MIN_CHUNK_TOKENS)
+
+
+def test_what_is_exchanged_at_once_is_what_deepspeed_exchanges():
+    from pipeline.training.runtime import import_deepspeed
+
+    assert import_deepspeed().runtime.engine.MEMORY_OPT_ALLREDUCE_SIZE == EXCHANGED_AT_ONCE
 
 
 @pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16])
@@ -130,3 +180,53 @@ def test_activations_are_what_autograd_keeps(architecture, precision):
     split = split_batch(training, world_size=1, micro_batch_size=2)
     counted = memory_of_rank(config, training, split, zero_stage=0).activations
     assert counted == pytest.approx(measured, rel=0.05)
+
+
+def living_bytes():
+    """Of all tensors that Python can see."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    storages = {}
+    for each in gc.get_objects():
+        if issubclass(type(each), torch.Tensor):
+            storage = each.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize("recomputation", [Recomputation.selective, Recomputation.full])
+@pytest.mark.parametrize("architecture", [LlamaConfig, GPT2Config])
+def test_what_recomputation_keeps_of_a_block_is_alive_after_the_forward_pass(architecture, recomputation):
+    """By the difference between a deep model and a shallow one: nothing else grows with the layers."""
+    import torch
+
+    from model.recompute import Recompute
+    from model.registry import build_model
+
+    training = TrainingConfig(seq_len=256, global_batch_tokens=512, precision=Precision.bf16)
+    split = split_batch(training, world_size=1, micro_batch_size=2)
+    sizes = {
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_heads": 4,
+        "max_seq_len": 256,
+        "vocab_size": 128,
+    }
+    alive, counted = [], []
+    for num_layers in (3, 7):
+        config = architecture(
+            **sizes, num_layers=num_layers, **({"num_kv_heads": 2} if architecture is LlamaConfig else {})
+        )
+        model = build_model(config).to(torch.bfloat16)
+        model.activation_checkpointing = Recompute[recomputation.name]
+        before = living_bytes()
+        hidden = model.hidden(torch.zeros(2, 256, dtype=torch.int64))
+        random = num_layers * torch.get_rng_state().nbytes  # torch's checkpoint keeps it for each block
+        alive.append(living_bytes() - before - random)
+        del hidden
+        memory = memory_of_rank(config, training, split, zero_stage=1, recomputation=recomputation)
+        counted.append(memory.activations)
+    assert counted[1] - counted[0] == pytest.approx(alive[1] - alive[0], rel=0.05)

@@ -152,6 +152,9 @@ def test_the_settings_for_gpus_that_are_not_here_are_said(look):
     (remark,) = row["remarks"]
     assert remark.startswith("ZeRO 1, a micro batch of 256: ")
     assert remark.endswith("of 73.6 GiB")
+    assert row["estimate"]["host GiB"] == row["estimate"]["GiB copies"] > 0, (
+        "a checkpoint's copy is on the host"
+    )
     larger = [
         f"stages.base.model.{size}" for size in ("hidden_size=1024", "intermediate_size=4096", "num_layers=8")
     ]

@@ -1,25 +1,15 @@
 """Real runs on a real Ray, as a user starts them. Each takes some seconds, so each looks at much."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.tracking.config import TrackingConfig, tracking_uri
 from pipeline.tracking.server import open_client
-
-COMMAND = [sys.executable, "-m", "pipeline"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-
-
-def headrace_process(folder, *argv):
-    return subprocess.run(
-        [*COMMAND, *argv], cwd=folder, capture_output=True, text=True, check=False, env=ENVIRONMENT
-    )
+from tests.pipeline.verbs.processes import COMMAND, ENVIRONMENT, headrace_process
 
 
 def test_a_finished_recipe_ends_at_once_and_builds_nothing(look):
