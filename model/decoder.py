@@ -2,36 +2,14 @@
 
 from abc import abstractmethod
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from model.base import LanguageModel
 from model.cache import KVCache
-from model.config import ModelConfig
-from model.head import VocabularyHead
-from model.layers import Embedding
 
 
-class Decoder(nn.Module):
+class Decoder(LanguageModel):
     """Token ids [B, T] -> hidden states [B, T, C] -> logits [B, T, V], causally."""
-
-    embedding: Embedding
-    lm_head: VocabularyHead
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        assert config.vocab_size is not None, "vocab_size must be known before a model is built"
-        self.config = config
-        self.vocab_size = config.vocab_size
-        self.activation_checkpointing = False
-        "Keep only each block's input for the backward pass and compute the rest again: less memory, a third more work."
-
-    @abstractmethod
-    def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Fill every parameter in place from `generator` (None: torch's own, as `torch.manual_seed` left it).
-
-        The constructor calls it. After `build_model` on the meta device, call it again behind `to_empty`: it also ties
-        the embeddings, which `to_empty` unties.
-        """
 
     @abstractmethod
     def hidden(
@@ -64,6 +42,11 @@ class Decoder(nn.Module):
         logits: Tensor = self.lm_head(hidden)
         return logits
 
-    def tie_weights(self) -> None:
-        if self.config.tie_embeddings:
-            self.lm_head.weight = self.embedding.weight
+
+def decoder(model: LanguageModel) -> Decoder:
+    """The model itself, as one that continues text. Raises ValueError where its architecture does not."""
+    if isinstance(model, Decoder):
+        return model
+    raise ValueError(
+        f"a {model.config.architecture} model does not continue text; allowed: a decoder, such as llama"
+    )

@@ -1,4 +1,4 @@
-"""The mathematics that GPT-2 and LLaMA share: linear maps, RMSNorm, rotary embedding, one attention call.
+"""The mathematics that architectures share: linear maps, RMSNorm, rotary embedding, two attention calls, masks.
 
 Letters: B batch, T time of the queries, S time of the keys, H query heads, K key-value heads, D head dim, C hidden.
 """
@@ -69,6 +69,38 @@ def attention(query: Tensor, *, key: Tensor, value: Tensor, mask: Tensor | None)
         enable_gqa=query.shape[2] != key.shape[2],
     )
     return out.transpose(1, 2).flatten(2)
+
+
+def full_attention(
+    query: Tensor, *, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None = None
+) -> Tensor:
+    """softmax(scale Q K^T + mask) V where every query may see every key: of an encoder, or over one.
+
+    query [B, T, H, D], key and value [B, S, H, D] -> [B, T, H*D]. mask: None; bool, True where a query may see a
+    key; or numbers to be added; of a shape that broadcasts to [B, H, T, S]. scale: default 1 / sqrt(D).
+    """
+    out = F.scaled_dot_product_attention(
+        query.transpose(1, 2),  # [B, H, T, D]
+        key.transpose(1, 2),
+        value.transpose(1, 2),
+        attn_mask=mask,
+        scale=scale,
+    )
+    return out.transpose(1, 2).flatten(2)
+
+
+def full_mask(
+    attention_mask: Tensor | None, query_documents: Tensor | None, key_documents: Tensor | None
+) -> Tensor | None:
+    """Bool [B, 1, T or 1, S] for `full_attention`: real keys, of the query's own document; None where all are seen.
+
+    attention_mask [B, S]: 1 for real tokens, 0 for padding; documents [B, T] and [B, S]: equal means the same one.
+    """
+    mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]  # [B, 1, 1, S]
+    if query_documents is not None and key_documents is not None:
+        same = (query_documents[:, :, None] == key_documents[:, None, :])[:, None]  # [B, 1, T, S]
+        mask = same if mask is None else same & mask
+    return mask
 
 
 def document_mask(document_ids: Tensor) -> Tensor:

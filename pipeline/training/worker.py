@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 
+from model.decoder import decoder
 from model.flops import flops_per_token, num_parameters
 from model.objectives import CausalLM
 from model.registry import build_model
@@ -125,7 +126,7 @@ def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:
         job.training, world_size=ranks.world_size, micro_batch_size=resources.micro_batch_size
     )
     torch.manual_seed(job.training.seed)
-    model = build_model(job.model.with_vocab_size(vocab_size))
+    model = decoder(build_model(job.model.with_vocab_size(vocab_size)))
     if job.initial_weights is not None:
         _, weights = load_weights(job.initial_weights.local())
         model.load_state_dict(weights, strict=False)  # a tied head is stored once

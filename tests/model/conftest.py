@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from model.config import GPT2Config, LlamaConfig, ModelConfig
-from model.decoder import Decoder
+from model.base import LanguageModel
+from model.config import BertConfig, GPT2Config, LlamaConfig, ModelConfig
+from model.decoder import Decoder, decoder
 from model.hf import export_hf
 from model.registry import build_model
 
@@ -29,6 +30,17 @@ SHAPES: dict[str, ModelConfig] = {
     ),
     "llama-mqa-wide-heads": LlamaConfig(**GPT2, num_kv_heads=1, head_dim=16),
 }
+ENCODERS: dict[str, ModelConfig] = {
+    "bert": BertConfig(**GPT2),
+    "bert-untied": BertConfig(**GPT2 | {"tie_embeddings": False}),
+    "roberta": BertConfig(**GPT2, norm_eps=1e-5, num_token_types=1),
+    "distilbert": BertConfig(**GPT2, num_token_types=0),
+}
+EVERY: dict[str, ModelConfig] = {
+    **SHAPES,
+    **ENCODERS,
+    "bert-headless": BertConfig(**GPT2, masked_lm_head=False),
+}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -47,27 +59,51 @@ def config(request: pytest.FixtureRequest) -> ModelConfig:
 
 @pytest.fixture
 def model(config: ModelConfig) -> Decoder:
-    return random_model(config)
+    return decoder(random_model(config))
+
+
+@pytest.fixture(params=EVERY)
+def any_config(request: pytest.FixtureRequest) -> ModelConfig:
+    """Of every architecture, decoder or not."""
+    return EVERY[request.param]
 
 
 @pytest.fixture
-def to_reference(tmp_path: Path) -> Callable[[Decoder], PreTrainedModel]:
+def any_model(any_config: ModelConfig) -> LanguageModel:
+    return random_model(any_config)
+
+
+@pytest.fixture(params=SHAPES | ENCODERS)
+def one_stack(request: pytest.FixtureRequest) -> ModelConfig:
+    """Of a decoder or an encoder."""
+    return EVERY[request.param]
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request: pytest.FixtureRequest) -> LanguageModel:
+    return random_model(ENCODERS[request.param])
+
+
+@pytest.fixture
+def to_reference(tmp_path: Path) -> Callable[..., PreTrainedModel]:
     """Export a model with our converter and load it with transformers."""
 
-    def load(model: Decoder) -> PreTrainedModel:
+    def load(model: LanguageModel, kind: type = AutoModelForCausalLM, **special: int) -> PreTrainedModel:
         folder = tmp_path / "export"
-        export_hf(model.state_dict(), model.config, folder)
-        return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+        export_hf(model.state_dict(), model.config, folder, **special)
+        loaded, report = kind.from_pretrained(folder, attn_implementation="eager", output_loading_info=True)
+        assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+        return loaded.eval()
 
     return load
 
 
 @pytest.fixture
-def make_model() -> Callable[..., Decoder]:
+def make_model() -> Callable[..., LanguageModel]:
     return random_model
 
 
-def random_model(config: ModelConfig, *, seed: int = 0) -> Decoder:
+def random_model(config: ModelConfig, *, seed: int = 0) -> LanguageModel:
     """Weights ten times as large as at initialisation, norms and biases too, so that every term shows in the logits."""
     torch.manual_seed(seed)
     model = build_model(config)

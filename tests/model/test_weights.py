@@ -15,22 +15,22 @@ from model.weights import load_config, load_model, load_weights, save_weights
 VOCAB = 97
 
 
-def test_weights_round_trip(model, tmp_path):
-    save_weights(tmp_path / "w", model.config, model.state_dict())
+def test_weights_round_trip(any_model, tmp_path):
+    save_weights(tmp_path / "w", any_model.config, any_model.state_dict())
     config, state_dict = load_weights(tmp_path / "w")
-    assert config == load_config(tmp_path / "w") == model.config
-    parameters = dict(model.named_parameters())
+    assert config == load_config(tmp_path / "w") == any_model.config
+    parameters = dict(any_model.named_parameters())
     assert state_dict.keys() == parameters.keys()
     assert all(torch.equal(state_dict[name], parameters[name]) for name in parameters)
-    input_ids = torch.randint(VOCAB, (2, 9))
-    with torch.no_grad():
-        assert torch.equal(load_model(tmp_path / "w")(input_ids), model(input_ids))
+    loaded = load_model(tmp_path / "w").state_dict()
+    assert loaded.keys() == any_model.state_dict().keys()
+    assert all(torch.equal(loaded[name], value) for name, value in any_model.state_dict().items())
 
 
-def test_equal_weights_are_equal_bytes_in_fp32(model, tmp_path):
+def test_equal_weights_are_equal_bytes_in_fp32(any_model, tmp_path):
     for name in ("a", "b"):
-        state_dict = dict(reversed(model.bfloat16().state_dict().items()))
-        save_weights(tmp_path / name, model.config, state_dict)
+        state_dict = dict(reversed(any_model.bfloat16().state_dict().items()))
+        save_weights(tmp_path / name, any_model.config, state_dict)
     for file in ("model.safetensors", "model.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     assert {tensor.dtype for tensor in load_file(tmp_path / "a" / "model.safetensors").values()} == {
@@ -76,11 +76,11 @@ def test_an_export_loads_with_no_missing_keys_and_equal_logits(model, tmp_path, 
     assert difference.abs().max() <= 1e-5
 
 
-def test_an_export_comes_back_bit_for_bit(model, tmp_path):
-    export_hf(model.state_dict(), model.config, tmp_path)
+def test_an_export_comes_back_bit_for_bit(any_model, tmp_path):
+    export_hf(any_model.state_dict(), any_model.config, tmp_path)
     config, state_dict = import_hf(tmp_path)
-    assert config.to_dict() | {"head_dim": 0} == model.config.to_dict() | {"head_dim": 0}
-    parameters = dict(model.named_parameters())
+    assert config.to_dict() | {"head_dim": 0} == any_model.config.to_dict() | {"head_dim": 0}
+    parameters = dict(any_model.named_parameters())
     assert state_dict.keys() == parameters.keys()
     assert all(torch.equal(state_dict[name], parameters[name]) for name in parameters)
 
@@ -139,7 +139,10 @@ def test_a_pickle_is_refused_with_the_way_out(model, tmp_path):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"model_type": "mamba"}, 'model_type "mamba" cannot be imported; known: gpt2, llama'),
+        (
+            {"model_type": "mamba"},
+            'model_type "mamba" cannot be imported; known: gpt2, llama, bert, roberta, distilbert',
+        ),
         ({"model_type": "gpt2", "activation_function": "relu"}, "activation_function relu"),
         (
             {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},

@@ -1,0 +1,53 @@
+"""The shape of a model: one dataclass per architecture, torch-free, the schema of `conf/model/*.yaml`."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from enum import Enum
+from typing import Any
+
+from model.config.base import ModelConfig, Problem, Size, suggestion
+from model.config.decoders import GPT2Config, LlamaConfig
+from model.config.encoders import BertConfig
+
+__all__ = [
+    "CONFIGS",
+    "BertConfig",
+    "GPT2Config",
+    "LlamaConfig",
+    "ModelConfig",
+    "Problem",
+    "Size",
+    "config_from_dict",
+    "suggestion",
+]
+
+CONFIGS: dict[str, type[ModelConfig]] = {"gpt2": GPT2Config, "llama": LlamaConfig, "bert": BertConfig}
+"""The config class of each architecture, in the order they are listed to users."""
+
+
+def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
+    """The inverse of `to_dict`; `values` must name its architecture.
+
+    Raises:
+        ValueError: The architecture, a key or a value is unknown or wrong; the message says which and what is allowed.
+    """
+    name = str(values.get("architecture", ""))
+    if name not in CONFIGS:
+        raise ValueError(f'unknown architecture "{name}"; {suggestion(name, CONFIGS)}')
+    types = {field.name: field.type for field in fields(CONFIGS[name])}
+    for key in values:
+        if key not in types:
+            raise ValueError(f'unknown field "{key}" of a {name} model; {suggestion(key, types)}')
+    config = CONFIGS[name](**{key: _typed(key, value, types[key]) for key, value in values.items()})
+    if problems := config.problems():
+        raise ValueError("; ".join(f"{p.what} (allowed: {p.allowed})" for p in problems))
+    return config
+
+
+def _typed(key: str, value: Any, kind: Any) -> Any:
+    """A choice is stored by its name."""
+    if not (isinstance(kind, type) and issubclass(kind, Enum)) or isinstance(value, kind):
+        return value
+    if value not in kind.__members__:
+        raise ValueError(f'{key} "{value}" is unknown; {suggestion(str(value), kind.__members__)}')
+    return kind[value]

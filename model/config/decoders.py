@@ -1,0 +1,84 @@
+"""Decoders: GPT-2 and LLaMA. Torch-free."""
+
+from dataclasses import dataclass
+
+from model.config.base import ModelConfig, Problem, Size
+
+
+@dataclass
+class GPT2Config(ModelConfig):
+    """GPT-2 (Radford et al. 2019). The defaults are the published 124M model's."""
+
+    architecture: str = "gpt2"
+    "Always gpt2."
+
+    def size(self) -> Size:
+        width, inner = self.hidden_size, self.intermediate_size
+        attention = 4 * width * width + 4 * width  # query, key, value, output; each with a bias
+        mlp = 2 * width * inner + inner + width
+        norms = 2 * 2 * width  # weight and bias
+        return Size(
+            lookups=self.max_seq_len * width + (0 if self.tie_embeddings else self.embedding_size()),
+            blocks=self.num_layers * (attention + mlp + norms),
+            rest=2 * width + self.embedding_size(),
+            attention=self.num_layers * width,
+        )
+
+
+@dataclass
+class LlamaConfig(ModelConfig):
+    """LLaMA (Touvron et al. 2023), with grouped-query attention. The defaults are the published 7B model's."""
+
+    architecture: str = "llama"
+    "Always llama."
+    hidden_size: int = 4096
+    "Width of the residual stream; a multiple of num_heads."
+    intermediate_size: int = 11008
+    "Width inside the gated MLP; >= 1."
+    num_layers: int = 32
+    "Blocks; >= 1."
+    num_heads: int = 32
+    "Query heads of each attention; a multiple of num_kv_heads."
+    max_seq_len: int = 2048
+    "Longest sequence, in tokens; >= 1."
+    tie_embeddings: bool = False
+    "Whether the vocabulary head is the embedding matrix itself."
+    num_kv_heads: int = 32
+    "Heads of keys and values, each shared by num_heads / num_kv_heads query heads; 1: multi-query attention."
+    head_dim: int | None = None
+    "Width of one head, even; None: hidden_size / num_heads."
+    rope_theta: float = 10000.0
+    "Base of the rotary wavelengths, which run from 2 pi to 2 pi rope_theta positions; > 0."
+
+    @property
+    def attention_head_dim(self) -> int:
+        return self.head_dim or self.hidden_size // self.num_heads
+
+    @property
+    def attention_kv_heads(self) -> int:
+        return self.num_kv_heads
+
+    def size(self) -> Size:
+        width = self.hidden_size
+        heads = self.num_heads * self.attention_head_dim  # H*D
+        kv_heads = self.num_kv_heads * self.attention_head_dim  # K*D
+        attention = 2 * width * heads + 2 * width * kv_heads  # query and output; key and value
+        mlp = 3 * width * self.intermediate_size  # gate, up, down
+        return Size(
+            lookups=0 if self.tie_embeddings else self.embedding_size(),
+            blocks=self.num_layers * (attention + mlp + 2 * width),  # and two norms
+            rest=width + self.embedding_size(),
+            attention=self.num_layers * heads,
+        )
+
+    def problems(self) -> list[Problem]:
+        found = super().problems()
+        if self.num_kv_heads > 0 and self.num_heads % self.num_kv_heads:
+            what = f"{self.num_heads} query heads cannot share {self.num_kv_heads} key-value heads evenly"
+            allowed = ", ".join(str(n) for n in range(1, self.num_heads + 1) if self.num_heads % n == 0)
+            found.append(Problem("num_kv_heads", what, allowed, "choose a divisor of num_heads"))
+        if self.num_heads > 0 and self.attention_head_dim % 2:
+            name = "head_dim" if self.head_dim else "num_heads"
+            what = f"heads are {self.attention_head_dim} wide, and rotary embedding turns pairs"
+            found.append(Problem(name, what, "an even head width", "change num_heads or head_dim"))
+        return found
