@@ -9,6 +9,7 @@ ARCHITECTURES: dict[str, str] = {
     "gpt2": "model.gpt2:GPT2",
     "llama": "model.llama:Llama",
     "bert": "model.bert:Bert",
+    "t5": "model.t5:T5",
 }
 """Module and class of each architecture; imported when first built."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from model.config.base import ModelConfig, Problem, Size, suggestion
 from model.config.decoders import GPT2Config, LlamaConfig
+from model.config.encoder_decoders import T5Config
 from model.config.encoders import BertConfig
 
 __all__ = [
@@ -17,11 +18,17 @@ __all__ = [
     "ModelConfig",
     "Problem",
     "Size",
+    "T5Config",
     "config_from_dict",
     "suggestion",
 ]
 
-CONFIGS: dict[str, type[ModelConfig]] = {"gpt2": GPT2Config, "llama": LlamaConfig, "bert": BertConfig}
+CONFIGS: dict[str, type[ModelConfig]] = {
+    "gpt2": GPT2Config,
+    "llama": LlamaConfig,
+    "bert": BertConfig,
+    "t5": T5Config,
+}
 """The config class of each architecture, in the order they are listed to users."""
 
 

@@ -98,12 +98,7 @@ class ModelConfig:
 
     def problems(self) -> list[Problem]:
         """Everything wrong with these values on their own; empty when a model can be built."""
-        found = self._wrong_architecture() + self._not_positive()
-        if self.num_heads > 0 and self.hidden_size % self.num_heads:
-            what = f"hidden_size {self.hidden_size} cannot be divided among {self.num_heads} heads"
-            near = max(1, round(self.hidden_size / self.num_heads)) * self.num_heads
-            found.append(Problem("hidden_size", what, "a multiple of num_heads", f"for example {near}"))
-        return found
+        return self._wrong_architecture() + self._not_positive() + self._indivisible()
 
     def vocab_problems(self, tokenizer_vocab_size: int) -> list[Problem]:
         """What is wrong with `vocab_size` for a tokenizer with that many ids."""
@@ -128,6 +123,13 @@ class ModelConfig:
             return []
         what = f'architecture "{self.architecture}" does not fit the fields of {type(self).__name__}'
         return [Problem("architecture", what, own, "choose another model config to change the architecture")]
+
+    def _indivisible(self) -> list[Problem]:
+        if self.num_heads <= 0 or self.hidden_size % self.num_heads == 0:
+            return []
+        what = f"hidden_size {self.hidden_size} cannot be divided among {self.num_heads} heads"
+        near = max(1, round(self.hidden_size / self.num_heads)) * self.num_heads
+        return [Problem("hidden_size", what, "a multiple of num_heads", f"for example {near}")]
 
     def _not_positive(self) -> list[Problem]:
         found = []

@@ -1,12 +1,12 @@
 """The families that both we and `transformers` compute, by our config's class and by their `model_type`."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from model.config import BertConfig, GPT2Config, LlamaConfig, ModelConfig
-from model.hf import bert, gpt2, llama
+from model.config import BertConfig, GPT2Config, LlamaConfig, ModelConfig, T5Config
+from model.hf import bert, gpt2, llama, t5
 from model.hf.source import Sources
 
 
@@ -21,6 +21,8 @@ class Family:
     "Whether a stored tensor's full name is none of ours and may be passed over."
     full_name: Callable[[str], str] = str
     "The name in today's transformers of a tensor that older folders call otherwise."
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    "Tensors that a folder may leave out, and which it has in their place."
 
 
 def family_of(config: ModelConfig, *, pad_id: int | None) -> Family:
@@ -39,6 +41,13 @@ def family_of(config: ModelConfig, *, pad_id: int | None) -> Family:
                 bert.is_left_out,
                 partial(bert.full_name, config),
             )
+        case T5Config():
+            return Family(
+                t5.sources(config),
+                partial(t5.to_hf_config, config, pad_id=pad_id),
+                t5.is_left_out,
+                stand_ins={"lm_head.weight": "shared.weight"},
+            )
     raise ValueError(f"{config.architecture} models have no counterpart in transformers to be exported to")
 
 
@@ -46,6 +55,7 @@ _IMPORTS: dict[str, Callable[[Mapping[str, Any]], ModelConfig]] = {
     "gpt2": gpt2.from_hf_config,
     "llama": llama.from_hf_config,
     **dict.fromkeys(("bert", "roberta", "distilbert"), bert.from_hf_config),
+    "t5": t5.from_hf_config,
 }
 
 

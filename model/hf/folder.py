@@ -73,6 +73,9 @@ def import_hf(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     config = from_hf_config(values)
     family = family_of(config, pad_id=values.get("pad_token_id"))
     stored = {family.full_name(name): tensor for name, tensor in _stored_tensors(folder)}
+    for name, other in family.stand_ins.items():
+        if name not in stored and other in stored:
+            stored[name] = stored[other]
     table = family.sources
     expected = {name for source in table.values() for name in source.names}
     missing = sorted(expected - stored.keys())

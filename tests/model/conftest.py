@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from model.base import LanguageModel
-from model.config import BertConfig, GPT2Config, LlamaConfig, ModelConfig
+from model.config import BertConfig, GPT2Config, LlamaConfig, ModelConfig, T5Config
 from model.decoder import Decoder, decoder
 from model.hf import export_hf
 from model.registry import build_model
@@ -36,9 +36,21 @@ ENCODERS: dict[str, ModelConfig] = {
     "roberta": BertConfig(**GPT2, norm_eps=1e-5, num_token_types=1),
     "distilbert": BertConfig(**GPT2, num_token_types=0),
 }
+PAIRS: dict[str, ModelConfig] = {
+    "t5": T5Config(**GPT2, head_dim=8),
+    "t5-v1.1": T5Config(
+        **GPT2 | {"num_heads": 3, "tie_embeddings": False},
+        head_dim=12,
+        num_decoder_layers=3,
+        gated_mlp=True,
+        relative_buckets=8,
+        relative_distance=20,
+    ),
+}
 EVERY: dict[str, ModelConfig] = {
     **SHAPES,
     **ENCODERS,
+    **PAIRS,
     "bert-headless": BertConfig(**GPT2, masked_lm_head=False),
 }
 
@@ -73,6 +85,12 @@ def any_model(any_config: ModelConfig) -> LanguageModel:
     return random_model(any_config)
 
 
+@pytest.fixture(params=PAIRS)
+def pair_config(request: pytest.FixtureRequest) -> ModelConfig:
+    """Of an encoder-decoder."""
+    return PAIRS[request.param]
+
+
 @pytest.fixture(params=SHAPES | ENCODERS)
 def one_stack(request: pytest.FixtureRequest) -> ModelConfig:
     """Of a decoder or an encoder."""
@@ -103,11 +121,11 @@ def make_model() -> Callable[..., LanguageModel]:
     return random_model
 
 
-def random_model(config: ModelConfig, *, seed: int = 0) -> LanguageModel:
+def random_model(config: ModelConfig, *, seed: int = 0, noise: float = 0.2) -> LanguageModel:
     """Weights ten times as large as at initialisation, norms and biases too, so that every term shows in the logits."""
     torch.manual_seed(seed)
     model = build_model(config)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
+            parameter.add_(torch.randn_like(parameter) * noise)
     return model.eval()

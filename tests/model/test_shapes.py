@@ -8,7 +8,7 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.config import config_from_dict
-from model.flops import flops_per_token, kv_cache_bytes_per_token, num_parameters
+from model.flops import flops_per_pair, flops_per_token, kv_cache_bytes_per_token, num_parameters
 from model.registry import build_model
 
 FILES = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
@@ -21,6 +21,10 @@ PUBLISHED = {
     "bert_large": 335_174_458,
     "distilbert": 66_985_530,
     "roberta_base": 124_697_433 - 2 * 768,  # without the two rows of positions that no token uses
+    "t5_small": 60_506_624,
+    "t5_base": 222_903_552,
+    "t5_large": 737_668_096,
+    "t5_3b": 2_851_598_336,
     "llama_1b": 1_235_814_400,
     "llama_7b": 6_738_415_616,
     "llama_8b": 8_030_261_248,
@@ -68,6 +72,25 @@ def test_flops_are_those_of_the_forward_pass_three_times(one_stack):
         parameter.numel() for parameter in model.parameters() if parameter.ndim == 1
     )  # no matrix products
     assert flops_per_token(one_stack, 40) == 3 * counter.get_total_flops() / tokens.numel() + 6 * vectors
+
+
+def test_flops_of_a_pair_are_those_of_the_forward_pass_three_times(pair_config):
+    with torch.device("meta"):
+        model = build_model(pair_config)
+        source, target = torch.zeros((2, 40), dtype=torch.long), torch.zeros((2, 24), dtype=torch.long)
+        with FlopCounterMode(display=False) as counter:
+            model(source, target)
+    vectors = {
+        of_source: sum(
+            each.numel()
+            for name, each in model.named_parameters()
+            if each.ndim == 1 and name.startswith("encoder") == of_source
+        )
+        for of_source in (True, False)
+    }
+    outside = 6 * (40 * vectors[True] + 24 * vectors[False])
+    assert flops_per_pair(pair_config, 40, 24) == 3 * counter.get_total_flops() / len(source) + outside
+    assert flops_per_token(pair_config, 40) == flops_per_pair(pair_config, 40, 40) // 80
 
 
 def test_the_cache_holds_what_is_counted(config):

@@ -141,7 +141,7 @@ def test_a_pickle_is_refused_with_the_way_out(model, tmp_path):
     [
         (
             {"model_type": "mamba"},
-            'model_type "mamba" cannot be imported; known: gpt2, llama, bert, roberta, distilbert',
+            'model_type "mamba" cannot be imported; known: gpt2, llama, bert, roberta, distilbert, t5',
         ),
         ({"model_type": "gpt2", "activation_function": "relu"}, "activation_function relu"),
         (
