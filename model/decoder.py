@@ -1,7 +1,9 @@
 """What the objective, generation, storage and export may rely on in a decoder-only language model."""
 
 from abc import abstractmethod
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from model.base import LanguageModel
@@ -18,7 +20,7 @@ class Decoder(LanguageModel):
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: Any = None,
     ) -> Tensor:
         """Hidden states [B, T, C] after the last norm.
 
@@ -26,8 +28,15 @@ class Decoder(LanguageModel):
             input_ids: int64 [B, T].
             position_ids: int64 [B, T]; default: 0, 1, 2, … or what the cache says.
             document_ids: int [B, T]; a token sees only earlier tokens of an equal id. Default: all earlier tokens.
-            cache: keys and values of earlier tokens; the new ones are added to it. Excludes the two above.
+            cache: what `new_cache` made and earlier tokens filled; the new ones are added. Excludes the two above.
         """
+
+    def new_cache(self, *, num_padding: Tensor, capacity: int, dtype: torch.dtype) -> Any:
+        """What `hidden` keeps of the tokens it has read, empty: for prompts padded by num_padding [B] on their left.
+
+        It holds up to `capacity` columns, padding included, in `dtype`.
+        """
+        return KVCache(self.config, num_padding=num_padding, capacity=capacity, dtype=dtype)
 
     def forward(
         self,
@@ -35,7 +44,7 @@ class Decoder(LanguageModel):
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: Any = None,
     ) -> Tensor:
         """Logits [B, T, V]; the arguments of `hidden`. Training goes through `CausalLM`, which never holds them."""
         hidden = self.hidden(input_ids, position_ids=position_ids, document_ids=document_ids, cache=cache)

@@ -10,6 +10,9 @@ ARCHITECTURES: dict[str, str] = {
     "llama": "model.llama:Llama",
     "bert": "model.bert:Bert",
     "t5": "model.t5:T5",
+    "rnn": "model.rnn:Rnn",
+    "rnn_encoder": "model.rnn:RnnEncoder",
+    "rnn_seq2seq": "model.rnn:RnnSeq2Seq",
 }
 """Module and class of each architecture; imported when first built."""
 

@@ -9,14 +9,19 @@ from model.config.base import ModelConfig, Problem, Size, suggestion
 from model.config.decoders import GPT2Config, LlamaConfig
 from model.config.encoder_decoders import T5Config
 from model.config.encoders import BertConfig
+from model.config.recurrent import Cell, RnnConfig, RnnEncoderConfig, RnnSeq2SeqConfig
 
 __all__ = [
     "CONFIGS",
     "BertConfig",
+    "Cell",
     "GPT2Config",
     "LlamaConfig",
     "ModelConfig",
     "Problem",
+    "RnnConfig",
+    "RnnEncoderConfig",
+    "RnnSeq2SeqConfig",
     "Size",
     "T5Config",
     "config_from_dict",
@@ -28,6 +33,9 @@ CONFIGS: dict[str, type[ModelConfig]] = {
     "llama": LlamaConfig,
     "bert": BertConfig,
     "t5": T5Config,
+    "rnn": RnnConfig,
+    "rnn_encoder": RnnEncoderConfig,
+    "rnn_seq2seq": RnnSeq2SeqConfig,
 }
 """The config class of each architecture, in the order they are listed to users."""
 

@@ -25,7 +25,7 @@ class Size:
     """
 
     lookups: int
-    "Parameters in tables that are only looked up."
+    "Parameters that no token multiplies: tables, which are only looked up."
     blocks: int
     "Parameters between the embedding and the last norm."
     rest: int

@@ -8,7 +8,17 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from model.base import LanguageModel
-from model.config import BertConfig, GPT2Config, LlamaConfig, ModelConfig, T5Config
+from model.config import (
+    BertConfig,
+    Cell,
+    GPT2Config,
+    LlamaConfig,
+    ModelConfig,
+    RnnConfig,
+    RnnEncoderConfig,
+    RnnSeq2SeqConfig,
+    T5Config,
+)
 from model.decoder import Decoder, decoder
 from model.hf import export_hf
 from model.registry import build_model
@@ -47,10 +57,20 @@ PAIRS: dict[str, ModelConfig] = {
         relative_distance=20,
     ),
 }
+RNN = {"vocab_size": 97, "hidden_size": 24, "num_layers": 2, "max_seq_len": 48}
+RECURRENT: dict[str, ModelConfig] = {
+    **{f"rnn-{cell.name}": RnnConfig(**RNN, cell=cell) for cell in Cell},
+    "rnn-untied": RnnConfig(**RNN, tie_embeddings=False),
+    "rnn-encoder": RnnEncoderConfig(**RNN),
+    "rnn-encoder-gru": RnnEncoderConfig(**RNN, cell=Cell.gru),
+    "rnn-seq2seq": RnnSeq2SeqConfig(**RNN),
+    "rnn-seq2seq-gru-untied": RnnSeq2SeqConfig(**RNN, cell=Cell.gru, tie_embeddings=False),
+}
 EVERY: dict[str, ModelConfig] = {
     **SHAPES,
     **ENCODERS,
     **PAIRS,
+    **RECURRENT,
     "bert-headless": BertConfig(**GPT2, masked_lm_head=False),
 }
 
@@ -85,16 +105,22 @@ def any_model(any_config: ModelConfig) -> LanguageModel:
     return random_model(any_config)
 
 
-@pytest.fixture(params=PAIRS)
+@pytest.fixture(params=PAIRS | {name: each for name, each in RECURRENT.items() if "seq2seq" in name})
 def pair_config(request: pytest.FixtureRequest) -> ModelConfig:
     """Of an encoder-decoder."""
-    return PAIRS[request.param]
+    return EVERY[request.param]
 
 
-@pytest.fixture(params=SHAPES | ENCODERS)
+@pytest.fixture(params=SHAPES | ENCODERS | {name: each for name, each in RECURRENT.items() if each.is_causal})
 def one_stack(request: pytest.FixtureRequest) -> ModelConfig:
     """Of a decoder or an encoder."""
     return EVERY[request.param]
+
+
+@pytest.fixture(params=[name for name in EVERY if not name.startswith("rnn")])
+def exportable(request: pytest.FixtureRequest) -> LanguageModel:
+    """Of a family that transformers has."""
+    return random_model(EVERY[request.param])
 
 
 @pytest.fixture(params=ENCODERS)

@@ -7,7 +7,7 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.config import config_from_dict
+from model.config import RnnConfig, RnnSeq2SeqConfig, config_from_dict
 from model.flops import flops_per_pair, flops_per_token, kv_cache_bytes_per_token, num_parameters
 from model.registry import build_model
 
@@ -67,7 +67,7 @@ def test_flops_are_those_of_the_forward_pass_three_times(one_stack):
         model = build_model(one_stack)
         tokens = torch.zeros((2, 40), dtype=torch.long)
         with FlopCounterMode(display=False) as counter:
-            model(tokens, document_ids=tokens)
+            model(tokens, **{} if isinstance(one_stack, RnnConfig) else {"document_ids": tokens})
     vectors = sum(
         parameter.numel() for parameter in model.parameters() if parameter.ndim == 1
     )  # no matrix products
@@ -89,6 +89,8 @@ def test_flops_of_a_pair_are_those_of_the_forward_pass_three_times(pair_config):
         for of_source in (True, False)
     }
     outside = 6 * (40 * vectors[True] + 24 * vectors[False])
+    if isinstance(pair_config, RnnSeq2SeqConfig):  # once for each text: how the decoder begins
+        outside -= 6 * (model.begin.weight.numel() + 24 * model.begin.bias.numel())
     assert flops_per_pair(pair_config, 40, 24) == 3 * counter.get_total_flops() / len(source) + outside
     assert flops_per_token(pair_config, 40) == flops_per_pair(pair_config, 40, 40) // 80
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-from model.config import GPT2Config
+from model.config import GPT2Config, RnnConfig
 from model.hf import export_hf, import_hf
 from model.weights import load_config, load_model, load_weights, save_weights
 
@@ -76,13 +76,19 @@ def test_an_export_loads_with_no_missing_keys_and_equal_logits(model, tmp_path, 
     assert difference.abs().max() <= 1e-5
 
 
-def test_an_export_comes_back_bit_for_bit(any_model, tmp_path):
-    export_hf(any_model.state_dict(), any_model.config, tmp_path)
+def test_an_export_comes_back_bit_for_bit(exportable, tmp_path):
+    export_hf(exportable.state_dict(), exportable.config, tmp_path)
     config, state_dict = import_hf(tmp_path)
-    assert config.to_dict() | {"head_dim": 0} == any_model.config.to_dict() | {"head_dim": 0}
-    parameters = dict(any_model.named_parameters())
+    assert config.to_dict() | {"head_dim": 0} == exportable.config.to_dict() | {"head_dim": 0}
+    parameters = dict(exportable.named_parameters())
     assert state_dict.keys() == parameters.keys()
     assert all(torch.equal(state_dict[name], parameters[name]) for name in parameters)
+
+
+def test_what_transformers_lacks_is_not_exported(make_model, tmp_path):
+    model = make_model(RnnConfig(vocab_size=VOCAB, hidden_size=8))
+    with pytest.raises(ValueError, match="rnn models have no counterpart in transformers"):
+        export_hf(model.state_dict(), model.config, tmp_path)
 
 
 @pytest.mark.parametrize("special", [{"bos_id": 1, "eos_id": 2, "pad_id": 3}, {}])
