@@ -9,6 +9,7 @@ ARCHITECTURES: dict[str, str] = {
     "gpt2": "model.gpt2:GPT2",
     "llama": "model.llama:Llama",
     "bert": "model.bert:Bert",
+    "transformer": "model.transformer:Transformer",
     "t5": "model.t5:T5",
     "rnn": "model.rnn:Rnn",
     "rnn_encoder": "model.rnn:RnnEncoder",

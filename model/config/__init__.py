@@ -7,7 +7,7 @@ from typing import Any
 
 from model.config.base import ModelConfig, Problem, Size, suggestion
 from model.config.decoders import GPT2Config, LlamaConfig
-from model.config.encoder_decoders import T5Config
+from model.config.encoder_decoders import T5Config, TransformerConfig
 from model.config.encoders import BertConfig
 from model.config.recurrent import Cell, RnnConfig, RnnEncoderConfig, RnnSeq2SeqConfig
 
@@ -24,6 +24,7 @@ __all__ = [
     "RnnSeq2SeqConfig",
     "Size",
     "T5Config",
+    "TransformerConfig",
     "config_from_dict",
     "suggestion",
 ]
@@ -32,6 +33,7 @@ CONFIGS: dict[str, type[ModelConfig]] = {
     "gpt2": GPT2Config,
     "llama": LlamaConfig,
     "bert": BertConfig,
+    "transformer": TransformerConfig,
     "t5": T5Config,
     "rnn": RnnConfig,
     "rnn_encoder": RnnEncoderConfig,

@@ -1,9 +1,54 @@
-"""Encoder-decoders: T5. Torch-free."""
+"""Encoder-decoders: the first Transformer, and T5. Torch-free."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from model.config.base import ModelConfig, Problem, Size
+
+
+@dataclass
+class TransformerConfig(ModelConfig):
+    """The encoder-decoder of Vaswani et al. 2017. The defaults are the paper's base model's."""
+
+    architecture: str = "transformer"
+    "Always transformer."
+    hidden_size: int = 512
+    "Width of the residual stream; a multiple of num_heads, and even."
+    intermediate_size: int = 2048
+    "Width inside the MLP; >= 1."
+    num_layers: int = 6
+    "Blocks of the encoder, and as many of the decoder; >= 1."
+    num_heads: int = 8
+    "Heads of each attention; >= 1."
+    max_seq_len: int = 512
+    "Longest source and longest target, in tokens; >= 1."
+
+    is_causal: ClassVar[bool] = False
+
+    def size(self) -> Size:
+        width, inner = self.hidden_size, self.intermediate_size
+        attention = 4 * width * width + 4 * width
+        mlp = 2 * width * inner + inner + width
+        norm = 2 * width
+        keys_and_values = self.num_layers * (2 * width * width + 2 * width)  # of the source, for the decoder
+        return Size(
+            lookups=0 if self.tie_embeddings else self.embedding_size(),
+            blocks=self.num_layers * (2 * attention + mlp + 3 * norm) - keys_and_values,
+            rest=self.embedding_size(),
+            attention=self.num_layers * width,
+            source=self.num_layers * (attention + mlp + 2 * norm) + keys_and_values,
+            source_attention=self.num_layers * width,
+            cross_attention=self.num_layers * width,
+        )
+
+    def problems(self) -> list[Problem]:
+        found = super().problems()
+        if self.hidden_size % 2:
+            what = f"hidden_size {self.hidden_size} is odd, and positions are pairs of a sine and a cosine"
+            found.append(
+                Problem("hidden_size", what, "an even number", f"for example {self.hidden_size + 1}")
+            )
+        return found
 
 
 @dataclass

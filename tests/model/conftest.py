@@ -18,6 +18,7 @@ from model.config import (
     RnnEncoderConfig,
     RnnSeq2SeqConfig,
     T5Config,
+    TransformerConfig,
 )
 from model.decoder import Decoder, decoder
 from model.hf import export_hf
@@ -47,6 +48,8 @@ ENCODERS: dict[str, ModelConfig] = {
     "distilbert": BertConfig(**GPT2, num_token_types=0),
 }
 PAIRS: dict[str, ModelConfig] = {
+    "transformer": TransformerConfig(**GPT2),
+    "transformer-untied": TransformerConfig(**GPT2 | {"tie_embeddings": False}),
     "t5": T5Config(**GPT2, head_dim=8),
     "t5-v1.1": T5Config(
         **GPT2 | {"num_heads": 3, "tie_embeddings": False},
@@ -117,7 +120,7 @@ def one_stack(request: pytest.FixtureRequest) -> ModelConfig:
     return EVERY[request.param]
 
 
-@pytest.fixture(params=[name for name in EVERY if not name.startswith("rnn")])
+@pytest.fixture(params=[name for name in EVERY if not name.startswith(("rnn", "transformer"))])
 def exportable(request: pytest.FixtureRequest) -> LanguageModel:
     """Of a family that transformers has."""
     return random_model(EVERY[request.param])

@@ -78,13 +78,15 @@ def test_flops_of_a_pair_are_those_of_the_forward_pass_three_times(pair_config):
     with torch.device("meta"):
         model = build_model(pair_config)
         source, target = torch.zeros((2, 40), dtype=torch.long), torch.zeros((2, 24), dtype=torch.long)
+        documents = {"document_ids": source, "decoder_document_ids": target}
+        documents = {} if isinstance(pair_config, RnnSeq2SeqConfig) else documents
         with FlopCounterMode(display=False) as counter:
-            model(source, target)
+            model(source, target, **documents)
     vectors = {
         of_source: sum(
             each.numel()
             for name, each in model.named_parameters()
-            if each.ndim == 1 and name.startswith("encoder") == of_source
+            if each.ndim == 1 and (name.startswith("encoder") or "key_value" in name) == of_source
         )
         for of_source in (True, False)
     }
