@@ -1,4 +1,4 @@
-"""The mathematics that architectures share: linear maps, RMSNorm, rotary embedding, two attention calls, masks.
+"""The mathematics that architectures share: linear maps, RMSNorm, two attention calls, masks.
 
 Letters: B batch, T time of the queries, S time of the keys, H query heads, K key-value heads, D head dim, C hidden.
 """
@@ -32,23 +32,6 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
-
-
-def rotary_angles(position_ids: Tensor, *, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Tables cos and sin [.., T, 1, D/2] in fp32 of each position's angles (Su et al. 2021, eq. 15).
-
-    Computed anew in each forward and never stored: a buffer would be rounded when the model is cast to bf16.
-    """
-    half = torch.arange(0, head_dim, 2, dtype=torch.float32, device=position_ids.device)
-    wavelength_inverse = 1.0 / (theta ** (half / head_dim))  # [D/2]
-    angles = position_ids[..., None].float() * wavelength_inverse  # [.., T, D/2]
-    return angles.cos().unsqueeze(-2), angles.sin().unsqueeze(-2)
-
-
-def rotate(x: Tensor, *, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (x_i, x_{i+D/2}) of x [B, T, H, D] by their angles: the rotate-half layout of transformers."""
-    left, right = x.chunk(2, dim=-1)  # [B, T, H, D/2] each
-    return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
 
 
 def attention(query: Tensor, *, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
@@ -107,3 +90,15 @@ def document_mask(document_ids: Tensor) -> Tensor:
     """Bool [B, 1, T, T]: causal, and only within a document; document_ids [B, T], equal means the same document."""
     same = document_ids[:, :, None] == document_ids[:, None, :]
     return same.tril()[:, None]
+
+
+def window_mask(
+    mask: Tensor | None, *, window: int, num_queries: int, num_keys: int, device: torch.device
+) -> Tensor | None:
+    """`mask` of `attention` narrowed to the last `window` keys, the query's own among them; None where that is all."""
+    if num_keys <= window:
+        return mask
+    keys = torch.arange(num_keys, device=device)  # [S]
+    queries = keys[num_keys - num_queries :, None]  # [T, 1]
+    near = keys > queries - window  # [T, S]
+    return near & (keys <= queries if mask is None else mask)

@@ -1,12 +1,12 @@
 """The shape of a model: one dataclass per architecture, torch-free, the schema of `conf/model/*.yaml`."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
 from model.config.base import ModelConfig, Problem, Size, suggestion
-from model.config.decoders import GPT2Config, LlamaConfig
+from model.config.decoders import GPT2Config, LlamaConfig, RopeKind, RopeScaling
 from model.config.encoder_decoders import T5Config, TransformerConfig
 from model.config.encoders import BertConfig
 from model.config.recurrent import Cell, RnnConfig, RnnEncoderConfig, RnnSeq2SeqConfig
@@ -22,6 +22,8 @@ __all__ = [
     "RnnConfig",
     "RnnEncoderConfig",
     "RnnSeq2SeqConfig",
+    "RopeKind",
+    "RopeScaling",
     "Size",
     "T5Config",
     "TransformerConfig",
@@ -51,18 +53,24 @@ def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
     name = str(values.get("architecture", ""))
     if name not in CONFIGS:
         raise ValueError(f'unknown architecture "{name}"; {suggestion(name, CONFIGS)}')
-    types = {field.name: field.type for field in fields(CONFIGS[name])}
-    for key in values:
-        if key not in types:
-            raise ValueError(f'unknown field "{key}" of a {name} model; {suggestion(key, types)}')
-    config = CONFIGS[name](**{key: _typed(key, value, types[key]) for key, value in values.items()})
+    config: ModelConfig = _built(CONFIGS[name], values, f"a {name} model")
     if problems := config.problems():
         raise ValueError("; ".join(f"{p.what} (allowed: {p.allowed})" for p in problems))
     return config
 
 
+def _built(kind: type, values: Mapping[str, Any], of: str) -> Any:
+    types = {field.name: field.type for field in fields(kind)}
+    for key in values:
+        if key not in types:
+            raise ValueError(f'unknown field "{key}" of {of}; {suggestion(key, types)}')
+    return kind(**{key: _typed(key, value, types[key]) for key, value in values.items()})
+
+
 def _typed(key: str, value: Any, kind: Any) -> Any:
-    """A choice is stored by its name."""
+    """A choice is stored by its name, and a group of fields as a mapping."""
+    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, Mapping):
+        return _built(kind, value, key)
     if not (isinstance(kind, type) and issubclass(kind, Enum)) or isinstance(value, kind):
         return value
     if value not in kind.__members__:

@@ -114,8 +114,7 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `model.json` holds them."""
-        values = asdict(self)
-        return {name: value.name if isinstance(value, Enum) else value for name, value in values.items()}
+        return asdict(self, dict_factory=_plain)
 
     def _wrong_architecture(self) -> list[Problem]:
         own = type(self)().architecture
@@ -140,6 +139,14 @@ class ModelConfig:
                 allowed = "0, or a positive number" if name in self.may_be_zero else "a positive number"
                 found.append(Problem(name, f"{name} is {value}", allowed, f"set {name} above 0"))
         return found
+
+
+ADDED_LATER = {"added_later": True}
+"""Metadata of a field that older configs lack: at its default it is no part of a node's identity."""
+
+
+def _plain(values: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value.name if isinstance(value, Enum) else value for name, value in values}
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

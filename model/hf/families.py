@@ -53,7 +53,7 @@ def family_of(config: ModelConfig, *, pad_id: int | None) -> Family:
 
 _IMPORTS: dict[str, Callable[[Mapping[str, Any]], ModelConfig]] = {
     "gpt2": gpt2.from_hf_config,
-    "llama": llama.from_hf_config,
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), llama.from_hf_config),
     **dict.fromkeys(("bert", "roberta", "distilbert"), bert.from_hf_config),
     "t5": t5.from_hf_config,
 }

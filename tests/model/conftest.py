@@ -17,6 +17,8 @@ from model.config import (
     RnnConfig,
     RnnEncoderConfig,
     RnnSeq2SeqConfig,
+    RopeKind,
+    RopeScaling,
     T5Config,
     TransformerConfig,
 )
@@ -40,6 +42,17 @@ SHAPES: dict[str, ModelConfig] = {
         **GPT2 | {"tie_embeddings": True}, num_kv_heads=2, rope_theta=500000.0, norm_eps=1e-6
     ),
     "llama-mqa-wide-heads": LlamaConfig(**GPT2, num_kv_heads=1, head_dim=16),
+    "llama-3.1": LlamaConfig(
+        **GPT2, num_kv_heads=2, rope_scaling=RopeScaling(kind=RopeKind.llama3, factor=8.0, trained_seq_len=24)
+    ),
+    "llama-yarn": LlamaConfig(
+        **GPT2,
+        num_kv_heads=2,
+        rope_scaling=RopeScaling(kind=RopeKind.yarn, factor=4.0, trained_seq_len=40, beta_fast=4.0),
+    ),
+    "qwen2": LlamaConfig(**GPT2, num_kv_heads=2, qkv_bias=True),
+    "qwen3": LlamaConfig(**GPT2, num_kv_heads=2, head_dim=16, qk_norm=True),
+    "mistral": LlamaConfig(**GPT2, num_kv_heads=2, sliding_window=7),
 }
 ENCODERS: dict[str, ModelConfig] = {
     "bert": BertConfig(**GPT2),

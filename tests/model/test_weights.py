@@ -147,7 +147,7 @@ def test_a_pickle_is_refused_with_the_way_out(model, tmp_path):
     [
         (
             {"model_type": "mamba"},
-            'model_type "mamba" cannot be imported; known: gpt2, llama, bert, roberta, distilbert, t5',
+            'model_type "mamba" cannot be imported; known: gpt2, llama, mistral, ',
         ),
         ({"model_type": "gpt2", "activation_function": "relu"}, "activation_function relu"),
         (
@@ -155,7 +155,12 @@ def test_a_pickle_is_refused_with_the_way_out(model, tmp_path):
             "scale_attn_by_inverse_layer_idx True",
         ),
         ({"model_type": "llama", "attention_bias": True}, "attention_bias True cannot be imported"),
-        ({"model_type": "llama", "rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_parameters"),
+        (
+            {"model_type": "llama", "rope_scaling": {"rope_type": "longrope", "factor": 2.0}},
+            "rope_parameters",
+        ),
+        ({"model_type": "llama", "rope_parameters": {"partial_rotary_factor": 0.5}}, "rope_parameters"),
+        ({"model_type": "qwen3", "use_sliding_window": True, "max_window_layers": 3}, "max_window_layers 3"),
     ],
 )
 def test_a_variant_we_do_not_compute_is_refused(tmp_path, values, words):
