@@ -1,17 +1,21 @@
 """What the objective, generation, storage and export may rely on in a decoder-only language model."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from model.base import LanguageModel
 from model.cache import KVCache
+from model.layers import document_mask, prefix_document_mask
 
 
 class Decoder(LanguageModel):
     """Token ids [B, T] -> hidden states [B, T, C] -> logits [B, T, V], causally."""
+
+    sees_prefix: ClassVar[bool] = True
+    "Whether tokens can see those after them where both are of a prefix."
 
     @abstractmethod
     def hidden(
@@ -20,6 +24,7 @@ class Decoder(LanguageModel):
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
+        prefix_mask: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
         """Hidden states [B, T, C] after the last norm.
@@ -28,8 +33,15 @@ class Decoder(LanguageModel):
             input_ids: int64 [B, T].
             position_ids: int64 [B, T]; default: 0, 1, 2, … or what the cache says.
             document_ids: int [B, T]; a token sees only earlier tokens of an equal id. Default: all earlier tokens.
-            cache: what `new_cache` made and earlier tokens filled; the new ones are added. Excludes the two above.
+            prefix_mask: [B, T], 1 for tokens that all of their document sees. Default: none; see `sees_prefix`.
+            cache: what `new_cache` made and earlier tokens filled; the new ones are added. Excludes the three above.
         """
+
+    def mask(self, document_ids: Tensor | None, prefix_mask: Tensor | None) -> Tensor | None:
+        """Bool [B, 1, T, T] for `attention`; None where it is causal and nothing more."""
+        if prefix_mask is not None:
+            return prefix_document_mask(prefix_mask, document_ids)
+        return None if document_ids is None else document_mask(document_ids)
 
     def new_cache(self, *, num_padding: Tensor, capacity: int, dtype: torch.dtype) -> Any:
         """What `hidden` keeps of the tokens it has read, empty: for prompts padded by num_padding [B] on their left.
@@ -44,10 +56,17 @@ class Decoder(LanguageModel):
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
+        prefix_mask: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
         """Logits [B, T, V]; the arguments of `hidden`. Training goes through `CausalLM`, which never holds them."""
-        hidden = self.hidden(input_ids, position_ids=position_ids, document_ids=document_ids, cache=cache)
+        hidden = self.hidden(
+            input_ids,
+            position_ids=position_ids,
+            document_ids=document_ids,
+            prefix_mask=prefix_mask,
+            cache=cache,
+        )
         logits: Tensor = self.lm_head(hidden)
         return logits
 

@@ -22,7 +22,7 @@ from model.cache import KVCache
 from model.config import GPT2Config
 from model.decoder import Decoder
 from model.head import VocabularyHead
-from model.layers import Embedding, Linear, attention, document_mask
+from model.layers import Embedding, Linear, attention
 
 
 class Attention(nn.Module):
@@ -108,13 +108,14 @@ class GPT2(Decoder):
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
+        prefix_mask: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
         num_tokens = input_ids.shape[1]
         if cache is not None:
             position_ids, mask = cache.position_ids(num_tokens), cache.mask(num_tokens)
         else:
-            mask = None if document_ids is None else document_mask(document_ids)
+            mask = self.mask(document_ids, prefix_mask)
             if position_ids is None:
                 position_ids = torch.arange(
                     num_tokens, device=input_ids.device

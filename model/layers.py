@@ -92,6 +92,13 @@ def document_mask(document_ids: Tensor) -> Tensor:
     return same.tril()[:, None]
 
 
+def prefix_document_mask(prefix_mask: Tensor, document_ids: Tensor | None) -> Tensor:
+    """As `document_mask`, and a document's prefix, 1 in prefix_mask [B, T], is seen by all of its tokens."""
+    document_ids = torch.zeros_like(prefix_mask, dtype=torch.long) if document_ids is None else document_ids
+    same = document_ids[:, :, None] == document_ids[:, None, :]
+    return (same.tril() | (same & prefix_mask.bool()[:, None, :]))[:, None]
+
+
 def window_mask(
     mask: Tensor | None, *, window: int, num_queries: int, num_keys: int, device: torch.device
 ) -> Tensor | None:

@@ -26,7 +26,7 @@ from model.cache import KVCache
 from model.config import LlamaConfig
 from model.decoder import Decoder
 from model.head import VocabularyHead
-from model.layers import Embedding, Linear, RMSNorm, attention, document_mask, window_mask
+from model.layers import Embedding, Linear, RMSNorm, attention, window_mask
 from model.rotary import rotary_angles, rotate
 
 
@@ -127,13 +127,14 @@ class Llama(Decoder):
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
+        prefix_mask: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
         num_tokens = input_ids.shape[1]
         if cache is not None:
             position_ids, mask = cache.position_ids(num_tokens), cache.mask(num_tokens)
         else:
-            mask = None if document_ids is None else document_mask(document_ids)
+            mask = self.mask(document_ids, prefix_mask)
             if position_ids is None:
                 position_ids = torch.arange(
                     num_tokens, device=input_ids.device

@@ -129,6 +129,7 @@ class Rnn(Decoder):
     """The language model; see `Decoder` for its methods."""
 
     config: RnnConfig
+    sees_prefix = False
 
     def __init__(self, config: RnnConfig) -> None:
         super().__init__(config)
@@ -151,10 +152,12 @@ class Rnn(Decoder):
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
+        prefix_mask: Tensor | None = None,
         cache: RecurrentCache | None = None,
     ) -> Tensor:
         """As in `Decoder`; the order of the tokens is their only position, and documents are contiguous."""
         del position_ids
+        assert prefix_mask is None, "a recurrent model sees no prefix"
         texts = segments(None if cache is None else cache.is_real(input_ids.shape[1]), document_ids)
         x = self.embedding(input_ids)  # [B, T, C]
         if texts is not None:
