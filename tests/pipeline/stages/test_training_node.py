@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from model.config import CONFIGS
 from pipeline.dag.resources import Resources
 from pipeline.dag.store import Manifest, ManifestFile
 from pipeline.stages.pretrain import Pretrain
@@ -51,3 +52,11 @@ def test_a_training_in_epochs_is_estimated_once_its_tokens_are_built():
     stage.inputs = dataclasses.replace(stage.inputs, tokens="tokens/train")
     assert stage.estimate({"tokens": [TOKENS]}, Resources()) == {"steps": 270, "tokens": 270_000}
     assert stage.estimate({"tokens": []}, Resources()) == {}
+
+
+@pytest.mark.parametrize("architecture", [name for name, kind in CONFIGS.items() if not kind.is_causal])
+def test_a_model_that_does_not_continue_text_is_not_pretrained_to(architecture):
+    (problem,) = Pretrain(model=CONFIGS[architecture](), seq_len=100, global_batch_tokens=1000).problems()
+    assert problem.field == "model"
+    assert f"a {architecture} model does not predict each next token" in problem.what
+    assert "gpt2, llama, rnn" in problem.allowed
