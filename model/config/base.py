@@ -53,19 +53,17 @@ class ModelConfig:
     vocab_size: int | None = None
     "Rows of the embedding, in tokens; None: as many as the tokenizer has."
     hidden_size: int = 768
-    "Width of the residual stream; a multiple of num_heads."
-    intermediate_size: int = 3072
-    "Width inside the MLP; >= 1."
+    "Width of the residual stream; >= 1."
     num_layers: int = 12
     "Blocks; >= 1."
-    num_heads: int = 12
-    "Query heads of each attention; >= 1."
     max_seq_len: int = 1024
     "Longest sequence, in tokens; >= 1."
-    norm_eps: float = 1e-5
-    "Added to the variance in each norm; > 0."
     tie_embeddings: bool = True
     "Whether the vocabulary head is the embedding matrix itself."
+
+    # no fields, for they are those of models without attention and MLPs; `AttentionConfig` has fields of these names
+    intermediate_size = 0
+    num_heads = 1
 
     is_causal: ClassVar[bool] = True
     "Whether the model predicts each next token of its input, which is what pretraining on plain text asks."
@@ -98,7 +96,7 @@ class ModelConfig:
 
     def problems(self) -> list[Problem]:
         """Everything wrong with these values on their own; empty when a model can be built."""
-        return self._wrong_architecture() + self._not_positive() + self._indivisible()
+        return self._wrong_architecture() + self._not_positive()
 
     def vocab_problems(self, tokenizer_vocab_size: int) -> list[Problem]:
         """What is wrong with `vocab_size` for a tokenizer with that many ids."""
@@ -123,13 +121,6 @@ class ModelConfig:
         what = f'architecture "{self.architecture}" does not fit the fields of {type(self).__name__}'
         return [Problem("architecture", what, own, "choose another model config to change the architecture")]
 
-    def _indivisible(self) -> list[Problem]:
-        if self.num_heads <= 0 or self.hidden_size % self.num_heads == 0:
-            return []
-        what = f"hidden_size {self.hidden_size} cannot be divided among {self.num_heads} heads"
-        near = max(1, round(self.hidden_size / self.num_heads)) * self.num_heads
-        return [Problem("hidden_size", what, "a multiple of num_heads", f"for example {near}")]
-
     def _not_positive(self) -> list[Problem]:
         found = []
         for name, value in self.to_dict().items():
@@ -139,6 +130,30 @@ class ModelConfig:
                 allowed = "0, or a positive number" if name in self.may_be_zero else "a positive number"
                 found.append(Problem(name, f"{name} is {value}", allowed, f"set {name} above 0"))
         return found
+
+
+@dataclass
+class AttentionConfig(ModelConfig):
+    """What every architecture of attentions and MLPs has."""
+
+    hidden_size: int = 768
+    "Width of the residual stream; a multiple of num_heads."
+    intermediate_size: int = 3072
+    "Width inside the MLP; >= 1."
+    num_heads: int = 12
+    "Query heads of each attention; >= 1."
+    norm_eps: float = 1e-5
+    "Added to the variance in each norm; > 0."
+
+    def problems(self) -> list[Problem]:
+        return super().problems() + self._indivisible()
+
+    def _indivisible(self) -> list[Problem]:
+        if self.num_heads <= 0 or self.hidden_size % self.num_heads == 0:
+            return []
+        what = f"hidden_size {self.hidden_size} cannot be divided among {self.num_heads} heads"
+        near = max(1, round(self.hidden_size / self.num_heads)) * self.num_heads
+        return [Problem("hidden_size", what, "a multiple of num_heads", f"for example {near}")]
 
 
 ADDED_LATER = {"added_later": True}

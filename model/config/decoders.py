@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from model.config.base import ADDED_LATER, ModelConfig, Problem, Size
+from model.config.base import ADDED_LATER, AttentionConfig, Problem, Size
 
 
 @dataclass
-class GPT2Config(ModelConfig):
+class GPT2Config(AttentionConfig):
     """GPT-2 (Radford et al. 2019). The defaults are the published 124M model's."""
 
     architecture: str = "gpt2"
@@ -76,7 +76,7 @@ class RopeScaling:
 
 
 @dataclass
-class LlamaConfig(ModelConfig):
+class LlamaConfig(AttentionConfig):
     """LLaMA (Touvron et al. 2023), with grouped-query attention. The defaults are the published 7B model's."""
 
     architecture: str = "llama"

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from model.config.base import ModelConfig, Problem, Size
+from model.config.base import AttentionConfig, Problem, Size
 
 
 @dataclass
-class TransformerConfig(ModelConfig):
+class TransformerConfig(AttentionConfig):
     """The encoder-decoder of Vaswani et al. 2017. The defaults are the paper's base model's."""
 
     architecture: str = "transformer"
@@ -52,7 +52,7 @@ class TransformerConfig(ModelConfig):
 
 
 @dataclass
-class T5Config(ModelConfig):
+class T5Config(AttentionConfig):
     """T5 (Raffel et al. 2019). The defaults are the published small model's, version 1.
 
     Version 1.1 has gated_mlp true and tie_embeddings false.

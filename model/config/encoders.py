@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from model.config.base import ModelConfig, Size
+from model.config.base import AttentionConfig, Size
 
 
 @dataclass
-class BertConfig(ModelConfig):
+class BertConfig(AttentionConfig):
     """BERT (Devlin et al. 2018). The defaults are the published base model's.
 
     RoBERTa (Liu et al. 2019) is BERT with num_token_types 1, norm_eps 1e-5 and another training; DistilBERT (Sanh et

@@ -35,11 +35,6 @@ class RnnConfig(ModelConfig):
     cell: Cell = Cell.lstm
     "lstm (Hochreiter and Schmidhuber 1997), gru (Cho et al. 2014), or vanilla (Elman 1990)."
 
-    # what a recurrent layer has none of
-    intermediate_size: ClassVar[int] = 0  # type: ignore[misc]
-    num_heads: ClassVar[int] = 1  # type: ignore[misc]
-    norm_eps: ClassVar[float] = 0.0  # type: ignore[misc]
-
     def size(self) -> Size:
         return Size(
             lookups=0 if self.tie_embeddings else self.embedding_size(),
