@@ -1,42 +1,24 @@
 """What the objective, generation, storage and export may rely on in a decoder-only language model."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from model.base import LanguageModel
 from model.cache import KVCache
-from model.config import ModelConfig
-from model.head import VocabularyHead
-from model.layers import Embedding
-
-if TYPE_CHECKING:
-    from model.recompute import Recompute
+from model.layers import document_mask, prefix_document_mask
 
 
-class Decoder(nn.Module):
+class Decoder(LanguageModel):
     """Token ids [B, T] -> hidden states [B, T, C] -> logits [B, T, V], causally."""
 
-    embedding: Embedding
+    sees_prefix: ClassVar[bool] = True
+    "Whether tokens can see those after them where both are of a prefix."
+    can_be_compiled: ClassVar[bool] = True
+    "Whether torch.compile fuses what its `blocks` do; not where they are one kernel each already."
     blocks: nn.ModuleList
-    lm_head: VocabularyHead
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        assert config.vocab_size is not None, "vocab_size must be known before a model is built"
-        self.config = config
-        self.vocab_size = config.vocab_size
-        self.activation_checkpointing: Recompute | None = None
-        "What the backward pass computes again of each block, to need less memory. None: nothing."
-
-    @abstractmethod
-    def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Fill every parameter in place from `generator` (None: torch's own, as `torch.manual_seed` left it).
-
-        The constructor calls it. After `build_model` on the meta device, call it again behind `to_empty`: it also ties
-        the embeddings, which `to_empty` unties.
-        """
 
     @abstractmethod
     def hidden(
@@ -45,7 +27,8 @@ class Decoder(nn.Module):
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
-        cache: KVCache | None = None,
+        prefix_mask: Tensor | None = None,
+        cache: Any = None,
     ) -> Tensor:
         """Hidden states [B, T, C] after the last norm.
 
@@ -53,8 +36,22 @@ class Decoder(nn.Module):
             input_ids: int64 [B, T].
             position_ids: int64 [B, T]; default: 0, 1, 2, … or what the cache says.
             document_ids: int [B, T]; a token sees only earlier tokens of an equal id. Default: all earlier tokens.
-            cache: keys and values of earlier tokens; the new ones are added to it. Excludes the two above.
+            prefix_mask: [B, T], 1 for tokens that all of their document sees. Default: none; see `sees_prefix`.
+            cache: what `new_cache` made and earlier tokens filled; the new ones are added. Excludes the three above.
         """
+
+    def mask(self, document_ids: Tensor | None, prefix_mask: Tensor | None) -> Tensor | None:
+        """Bool [B, 1, T, T] for `attention`; None where it is causal and nothing more."""
+        if prefix_mask is not None:
+            return prefix_document_mask(prefix_mask, document_ids)
+        return None if document_ids is None else document_mask(document_ids)
+
+    def new_cache(self, *, num_padding: Tensor, capacity: int, dtype: torch.dtype) -> Any:
+        """What `hidden` keeps of the tokens it has read, empty: for prompts padded by num_padding [B] on their left.
+
+        It holds up to `capacity` columns, padding included, in `dtype`.
+        """
+        return KVCache(self.config, num_padding=num_padding, capacity=capacity, dtype=dtype)
 
     def forward(
         self,
@@ -62,13 +59,25 @@ class Decoder(nn.Module):
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
-        cache: KVCache | None = None,
+        prefix_mask: Tensor | None = None,
+        cache: Any = None,
     ) -> Tensor:
         """Logits [B, T, V]; the arguments of `hidden`. Training goes through `CausalLM`, which never holds them."""
-        hidden = self.hidden(input_ids, position_ids=position_ids, document_ids=document_ids, cache=cache)
+        hidden = self.hidden(
+            input_ids,
+            position_ids=position_ids,
+            document_ids=document_ids,
+            prefix_mask=prefix_mask,
+            cache=cache,
+        )
         logits: Tensor = self.lm_head(hidden)
         return logits
 
-    def tie_weights(self) -> None:
-        if self.config.tie_embeddings:
-            self.lm_head.weight = self.embedding.weight
+
+def decoder(model: LanguageModel) -> Decoder:
+    """The model itself, as one that continues text. Raises ValueError where its architecture does not."""
+    if isinstance(model, Decoder):
+        return model
+    raise ValueError(
+        f"a {model.config.architecture} model does not continue text; allowed: a decoder, such as llama"
+    )

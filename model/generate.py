@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from model.cache import KVCache
 from model.decoder import Decoder
 
 OnToken = Callable[[int, int], None]
@@ -55,7 +54,7 @@ def generate(
     )
     num_padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=weight.device)
     room = [min(max_new_tokens, model.config.max_seq_len - len(prompt)) for prompt in prompts]
-    cache = KVCache(model.config, num_padding=num_padding, capacity=longest + max(room), dtype=weight.dtype)
+    cache = model.new_cache(num_padding=num_padding, capacity=longest + max(room), dtype=weight.dtype)
     sampler = _Sampler(
         temperature, top_p, [torch.Generator().manual_seed(seed + row) for row in range(len(prompts))]
     )

@@ -21,8 +21,7 @@ from model.cache import KVCache
 from model.config import GPT2Config
 from model.decoder import Decoder
 from model.head import VocabularyHead
-from model.layers import Embedding, Linear, attention, document_mask
-from model.recompute import through
+from model.layers import Embedding, Linear, attention
 
 
 class Attention(nn.Module):
@@ -108,20 +107,21 @@ class GPT2(Decoder):
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
+        prefix_mask: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
         num_tokens = input_ids.shape[1]
         if cache is not None:
             position_ids, mask = cache.position_ids(num_tokens), cache.mask(num_tokens)
         else:
-            mask = None if document_ids is None else document_mask(document_ids)
+            mask = self.mask(document_ids, prefix_mask)
             if position_ids is None:
                 position_ids = torch.arange(
                     num_tokens, device=input_ids.device
                 )  # [T], the same for every row
         x = self.embedding(input_ids) + self.position_embedding(position_ids)  # [B, T, C]
         for block in self.blocks:
-            x = through(block, x, mask, cache, recompute=self.activation_checkpointing)
+            x = self.through(block, x, mask, cache)
         if cache is not None:
             cache.advance(num_tokens)
         return torch.as_tensor(self.norm(x))  # [B, T, C]

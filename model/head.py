@@ -28,7 +28,7 @@ MIN_CHUNK_TOKENS = 256
 """A chunk has at least so many tokens, so that its matrix products stay efficient at a large vocabulary."""
 
 
-CrossEntropy = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+CrossEntropy = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 
 
 class HeadLoss(NamedTuple):
@@ -41,17 +41,23 @@ class HeadLoss(NamedTuple):
 class VocabularyHead(Linear):
     """x [.., C] -> logits [.., V]; called with labels, their cross-entropy instead."""
 
-    def __init__(self, hidden_size: int, vocab_size: int) -> None:
-        super().__init__(hidden_size, vocab_size, bias=False)
+    def __init__(self, hidden_size: int, vocab_size: int, *, bias: bool = False) -> None:
+        super().__init__(hidden_size, vocab_size, bias=bias)
         self.cross_entropy: CrossEntropy = cross_entropy
         "Of a whole chunk; a compiled one may take its place. What is left over is of another size each time."
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor | HeadLoss:  # type: ignore[override]
-        """Logits [.., V] in x's dtype, or with labels [..] the -log p(label) of labels >= 0, and their sum."""
+    def forward(  # type: ignore[override]
+        self, x: Tensor, labels: Tensor | None = None, *, smoothing: float = 0.0
+    ) -> Tensor | HeadLoss:
+        """Logits [.., V] in x's dtype, or with labels [..] the -log p(label) of labels >= 0, and their sum.
+
+        With smoothing, -sum_v q(v) log p(v) for q = (1 - smoothing) onehot(label) + smoothing / V (Szegedy et al. 2016,
+        section 7).
+        """
         if labels is None:
             return super().forward(x)
         x, labels = x.flatten(0, -2), labels.flatten()
-        given = (x, self.weight, labels, torch.is_grad_enabled(), self.cross_entropy)
+        given = (x, self.weight, self.bias, labels, smoothing, torch.is_grad_enabled(), self.cross_entropy)
         return HeadLoss(*_ChunkedCrossEntropy.apply(*given))  # type: ignore[no-untyped-call]
 
 
@@ -69,45 +75,51 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         weight: Tensor,
+        bias: Tensor | None,
         labels: Tensor,
+        smoothing: float,
         grad_enabled: bool,  # noqa: FBT001
         of_whole_chunk: CrossEntropy,
     ) -> tuple[Tensor, Tensor]:
-        wants_x, wants_weight = (grad_enabled and wanted for wanted in ctx.needs_input_grad[:2])
+        wants_x, wants_weight, wants_bias = (grad_enabled and wanted for wanted in ctx.needs_input_grad[:3])
         loss = torch.zeros((), dtype=torch.float32, device=x.device)
         losses = torch.empty(len(labels), dtype=torch.float32, device=x.device)
         grad_x = torch.empty_like(x) if wants_x else None
         # fp32 even for a bf16 weight: a sum of many chunks in bf16 would lose the small ones
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wants_bias else None
         step = chunk_tokens(weight)
         for start in range(0, len(labels), step):
             rows = slice(start, start + step)
-            logits = F.linear(x[rows], weight)  # [n, V]
+            logits = F.linear(x[rows], weight, bias)  # [n, V]
             of_chunk = of_whole_chunk if len(logits) == step else cross_entropy
-            chunk_losses, grad_logits = of_chunk(logits, labels[rows])
+            chunk_losses, grad_logits = of_chunk(logits, labels[rows], smoothing)
             loss += chunk_losses.sum()
             losses[rows] = chunk_losses
             if grad_x is not None:
                 grad_x[rows] = grad_logits @ weight
             if grad_weight is not None:
                 grad_weight += grad_logits.T @ x[rows]
-        ctx.save_for_backward(grad_x, None if grad_weight is None else grad_weight.to(weight.dtype))
+            if grad_bias is not None:
+                grad_bias += grad_logits.sum(dim=0, dtype=torch.float32)
+        found = (grad_x, grad_weight, grad_bias)
+        ctx.save_for_backward(*(None if each is None else each.to(weight.dtype) for each in found))
         ctx.mark_non_differentiable(losses)
         ctx.set_materialize_grads(False)
         return loss, losses
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        grad_x, grad_weight = (
+    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, ...]:
+        found = (
             None if g is None else (g.float() * grad).to(g.dtype)
             for g in ctx.saved_tensors  # bf16 of `grad` is 0.4% off
         )
-        return grad_x, grad_weight, None, None, None
+        return (*found, None, None, None, None)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses [n] in fp32; d loss / d logits = softmax - onehot(label) [n, V] in the logits' dtype, 0 without a label.
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Losses [n] in fp32; d loss / d logits = softmax - q [n, V] in the logits' dtype, 0 without a label.
 
     One pass of exponentials serves both. The largest probability is exp(max logit) / sum exp(logit) and at least 1 / V,
     so that log(sum exp(logit)) = max logit - log(max probability) without a second pass, and without underflow.
@@ -117,5 +129,9 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     probs = torch.softmax(logits, dim=-1, dtype=torch.float32)  # [n, V]
     log_sum = logits.amax(dim=-1).float() - probs.amax(dim=-1).log()  # [n]
     losses = log_sum - logits.gather(1, label)[:, 0].float()
-    probs.scatter_add_(1, label, torch.full_like(label, -1, dtype=torch.float32))
+    probs.scatter_add_(1, label, torch.full_like(label, smoothing - 1, dtype=torch.float32))
+    if smoothing:
+        even = log_sum - logits.mean(dim=-1, dtype=torch.float32)  # the mean of -log p over the vocabulary
+        losses = (1 - smoothing) * losses + smoothing * even
+        probs -= smoothing / logits.shape[-1]
     return losses * has_label, probs.mul_(has_label[:, None]).to(logits.dtype)

@@ -1,4 +1,4 @@
-"""The mathematics that GPT-2 and LLaMA share: linear maps, RMSNorm, rotary embedding, one attention call.
+"""The mathematics that architectures share: linear maps, RMSNorm, two attention calls, masks.
 
 Letters: B batch, T time of the queries, S time of the keys, H query heads, K key-value heads, D head dim, C hidden.
 """
@@ -34,23 +34,6 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
 
 
-def rotary_angles(position_ids: Tensor, *, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Tables cos and sin [.., T, 1, D/2] in fp32 of each position's angles (Su et al. 2021, eq. 15).
-
-    Computed anew in each forward and never stored: a buffer would be rounded when the model is cast to bf16.
-    """
-    half = torch.arange(0, head_dim, 2, dtype=torch.float32, device=position_ids.device)
-    wavelength_inverse = 1.0 / (theta ** (half / head_dim))  # [D/2]
-    angles = position_ids[..., None].float() * wavelength_inverse  # [.., T, D/2]
-    return angles.cos().unsqueeze(-2), angles.sin().unsqueeze(-2)
-
-
-def rotate(x: Tensor, *, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (x_i, x_{i+D/2}) of x [B, T, H, D] by their angles: the rotate-half layout of transformers."""
-    left, right = x.chunk(2, dim=-1)  # [B, T, H, D/2] each
-    return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
-
-
 def attention(query: Tensor, *, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(Q K^T / sqrt(D)) V for every head: query [B, T, H, D], key and value [B, S, K, D] -> [B, T, H*D].
 
@@ -71,7 +54,58 @@ def attention(query: Tensor, *, key: Tensor, value: Tensor, mask: Tensor | None)
     return out.transpose(1, 2).flatten(2)
 
 
+def full_attention(
+    query: Tensor, *, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None = None
+) -> Tensor:
+    """softmax(scale Q K^T + mask) V where every query may see every key: of an encoder, or over one.
+
+    query [B, T, H, D], key and value [B, S, H, D] -> [B, T, H*D]. mask: None; bool, True where a query may see a
+    key; or numbers to be added; of a shape that broadcasts to [B, H, T, S]. scale: default 1 / sqrt(D).
+    """
+    out = F.scaled_dot_product_attention(
+        query.transpose(1, 2),  # [B, H, T, D]
+        key.transpose(1, 2),
+        value.transpose(1, 2),
+        attn_mask=mask,
+        scale=scale,
+    )
+    return out.transpose(1, 2).flatten(2)
+
+
+def full_mask(
+    attention_mask: Tensor | None, query_documents: Tensor | None, key_documents: Tensor | None
+) -> Tensor | None:
+    """Bool [B, 1, T or 1, S] for `full_attention`: real keys, of the query's own document; None where all are seen.
+
+    attention_mask [B, S]: 1 for real tokens, 0 for padding; documents [B, T] and [B, S]: equal means the same one.
+    """
+    mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]  # [B, 1, 1, S]
+    if query_documents is not None and key_documents is not None:
+        same = (query_documents[:, :, None] == key_documents[:, None, :])[:, None]  # [B, 1, T, S]
+        mask = same if mask is None else same & mask
+    return mask
+
+
 def document_mask(document_ids: Tensor) -> Tensor:
     """Bool [B, 1, T, T]: causal, and only within a document; document_ids [B, T], equal means the same document."""
     same = document_ids[:, :, None] == document_ids[:, None, :]
     return same.tril()[:, None]
+
+
+def prefix_document_mask(prefix_mask: Tensor, document_ids: Tensor | None) -> Tensor:
+    """As `document_mask`, and a document's prefix, 1 in prefix_mask [B, T], is seen by all of its tokens."""
+    document_ids = torch.zeros_like(prefix_mask, dtype=torch.long) if document_ids is None else document_ids
+    same = document_ids[:, :, None] == document_ids[:, None, :]
+    return (same.tril() | (same & prefix_mask.bool()[:, None, :]))[:, None]
+
+
+def window_mask(
+    mask: Tensor | None, *, window: int, num_queries: int, num_keys: int, device: torch.device
+) -> Tensor | None:
+    """`mask` of `attention` narrowed to the last `window` keys, the query's own among them; None where that is all."""
+    if num_keys <= window:
+        return mask
+    keys = torch.arange(num_keys, device=device)  # [S]
+    queries = keys[num_keys - num_queries :, None]  # [T, 1]
+    near = keys > queries - window  # [T, S]
+    return near & (keys <= queries if mask is None else mask)

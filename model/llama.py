@@ -1,13 +1,16 @@
 """LLaMA: Touvron et al. 2023, https://arxiv.org/abs/2302.13971; with the grouped-query attention of LLaMA 2 and 3.
 
-- norm before each sublayer: RMSNorm, no biases anywhere
+- norm before each sublayer: RMSNorm, no biases
 - rotary position embedding, rotate-half layout (RoFormer, https://arxiv.org/abs/2104.09864)
 - gated MLP: down(silu(gate(x)) * up(x)) (SwiGLU, https://arxiv.org/abs/2002.05202)
 - grouped-query attention: num_kv_heads < num_heads (https://arxiv.org/abs/2305.13245)
 
+The same mathematics with other settings of `LlamaConfig`: Qwen 2 has biases of queries, keys and values; Qwen 3 norms
+queries and keys, each head by itself; Mistral (https://arxiv.org/abs/2310.06825) lets a token see a window of those
+before it; LLaMA 3.1 and others stretch the rotary wavelengths (`model.rotary`).
+
 Deviations: one matrix holds query, key and value and one holds gate and up, since few large products are faster than
-many small ones; `model.hf` splits and joins them. No dropout (nor has the paper). LLaMA 3.1's rescaling of rotary
-wavelengths, for contexts longer than it was trained on, is not here.
+many small ones; `model.hf` splits and joins them. No dropout (nor has the paper).
 
 Letters: B batch, T time, C hidden, H query heads, K key-value heads, D head dim, F intermediate, V vocab.
 """
@@ -22,8 +25,8 @@ from model.cache import KVCache
 from model.config import LlamaConfig
 from model.decoder import Decoder
 from model.head import VocabularyHead
-from model.layers import Embedding, Linear, RMSNorm, attention, document_mask, rotary_angles, rotate
-from model.recompute import through
+from model.layers import Embedding, Linear, RMSNorm, attention, window_mask
+from model.rotary import rotary_angles, rotate
 
 
 class Attention(nn.Module):
@@ -35,8 +38,10 @@ class Attention(nn.Module):
         self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
         self.head_dim = config.attention_head_dim
         self.qkv = Linear(
-            config.hidden_size, (self.num_heads + 2 * self.num_kv_heads) * self.head_dim, bias=False
+            config.hidden_size, (self.num_heads + 2 * self.num_kv_heads) * self.head_dim, bias=config.qkv_bias
         )
+        self.query_norm = RMSNorm(self.head_dim, eps=config.norm_eps) if config.qk_norm else None
+        self.key_norm = RMSNorm(self.head_dim, eps=config.norm_eps) if config.qk_norm else None
         self.output = Linear(self.num_heads * self.head_dim, config.hidden_size, bias=False)
 
     def forward(
@@ -44,6 +49,9 @@ class Attention(nn.Module):
     ) -> Tensor:
         qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [B, T, H+2K, D]
         turned, value = torch.split(qkv, [self.num_heads + self.num_kv_heads, self.num_kv_heads], dim=2)
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = torch.split(turned, [self.num_heads, self.num_kv_heads], dim=2)
+            turned = torch.cat((self.query_norm(query), self.key_norm(key)), dim=2)
         turned = rotate(turned, cos=cos, sin=sin)  # queries and keys in one pass: [B, T, H+K, D]
         query, key = torch.split(turned, [self.num_heads, self.num_kv_heads], dim=2)
         if cache is not None:
@@ -105,8 +113,8 @@ class Llama(Decoder):
         """
         self.tie_weights()
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 1:  # the norms
-                nn.init.ones_(parameter)
+            if parameter.ndim == 1:  # biases and norms
+                (nn.init.zeros_ if name.endswith("bias") else nn.init.ones_)(parameter)
                 continue
             into_stream = name.endswith(("attention.output.weight", "mlp.down.weight"))
             std = 0.02 / math.sqrt(2 * self.config.num_layers) if into_stream else 0.02
@@ -118,24 +126,36 @@ class Llama(Decoder):
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
+        prefix_mask: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
         num_tokens = input_ids.shape[1]
         if cache is not None:
             position_ids, mask = cache.position_ids(num_tokens), cache.mask(num_tokens)
         else:
-            mask = None if document_ids is None else document_mask(document_ids)
+            mask = self.mask(document_ids, prefix_mask)
             if position_ids is None:
                 position_ids = torch.arange(
                     num_tokens, device=input_ids.device
                 )  # [T], the same for every row
         x = self.embedding(input_ids)  # [B, T, C]
-        head_dim, theta = self.config.attention_head_dim, self.config.rope_theta
-        cos, sin = (
-            table.to(x.dtype) for table in rotary_angles(position_ids, head_dim=head_dim, theta=theta)
+        if self.config.sliding_window is not None:
+            mask = window_mask(
+                mask,
+                window=self.config.sliding_window,
+                num_queries=num_tokens,
+                num_keys=num_tokens + (0 if cache is None else cache.length),
+                device=x.device,
+            )
+        tables = rotary_angles(
+            position_ids,
+            head_dim=self.config.attention_head_dim,
+            theta=self.config.rope_theta,
+            scaling=self.config.rope_scaling,
         )
+        cos, sin = (table.to(x.dtype) for table in tables)
         for block in self.blocks:
-            x = through(block, x, cos, sin, mask, cache, recompute=self.activation_checkpointing)
+            x = self.through(block, x, cos, sin, mask, cache)
         if cache is not None:
             cache.advance(num_tokens)
         return torch.as_tensor(self.norm(x))  # [B, T, C]

@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from model.base import LanguageModel
 from model.config import ModelConfig, config_from_dict
-from model.decoder import Decoder
 from model.registry import build_model
 
 WEIGHTS_FILE = "model.safetensors"
@@ -53,13 +53,13 @@ def load_config(folder: Path) -> ModelConfig:
     return config_from_dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
 
 
-def load_model(folder: Path) -> Decoder:
+def load_model(folder: Path) -> LanguageModel:
     """The model of a folder that `save_weights` wrote, in fp32 and in evaluation mode."""
     config, state_dict = load_weights(folder)
     return model_from(config, state_dict)
 
 
-def model_from(config: ModelConfig, state_dict: Mapping[str, Tensor]) -> Decoder:
+def model_from(config: ModelConfig, state_dict: Mapping[str, Tensor]) -> LanguageModel:
     """A model in evaluation mode that holds these very tensors: no copy, no initialisation, their dtype and device."""
     check_state_dict(config, state_dict)
     with torch.device("meta"):
@@ -82,7 +82,7 @@ def expected_shapes(config: ModelConfig) -> dict[str, torch.Size]:
 def check_state_dict(config: ModelConfig, state_dict: Mapping[str, Tensor]) -> None:
     """Raise ValueError naming the tensors that are missing, unknown or of another shape for `config`."""
     expected = expected_shapes(config)
-    tied = {"lm_head.weight"} if config.tie_embeddings else set()
+    tied = {"lm_head.weight"} if config.tie_embeddings and config.has_lm_head else set()
     missing = [name for name in expected if name not in state_dict]
     extra = [name for name in state_dict if name not in expected and name not in tied]
     wrong = [

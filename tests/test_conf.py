@@ -55,6 +55,13 @@ def test_a_shipped_group_member_composes_without_a_problem(path):
     assert not getattr(config, "problems", list)()
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "model").glob("*_tiny.yaml")))
+def test_a_recipe_takes_any_model(name):
+    config = compose_recipe([f"model@stages.base.model={name}"]).config.stages["base"].model
+    assert config.architecture in CONFIGS
+    assert type(config) is CONFIGS[config.architecture]
+
+
 def schemas() -> list[type]:
     """Every dataclass that a recipe's values end in."""
     found: dict[type, None] = {}

@@ -22,13 +22,18 @@ REMEMBERED_AT_ONCE = 1 << 13
 def canonical(value: Any) -> Any:
     """`value` as plain JSON values, the same for the same meaning.
 
-    Dataclasses become their fields without those marked as circumstance, enums their names, tuples lists.
+    Dataclasses become their fields, enums their names, tuples lists. Left out are fields marked as circumstance, and
+    those marked as added later that have their default: what was computed before they were there stays what it is.
 
     Raises:
         TypeError: the value has no canonical form (a function, a set, an arbitrary object, a NaN).
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        identity = (each for each in dataclasses.fields(value) if not each.metadata.get("circumstance"))
+        identity = (
+            each
+            for each in dataclasses.fields(value)
+            if not each.metadata.get("circumstance") and not _as_before(each, getattr(value, each.name))
+        )
         return {each.name: canonical(getattr(value, each.name)) for each in identity}
     if isinstance(value, Enum):
         return value.name
@@ -43,6 +48,13 @@ def canonical(value: Any) -> Any:
     raise TypeError(
         f"a {type(value).__name__} has no canonical form and cannot enter a fingerprint: {value!r}"
     )
+
+
+def _as_before(of: dataclasses.Field[Any], value: Any) -> bool:
+    if not of.metadata.get("added_later"):
+        return False
+    default = of.default if of.default_factory is dataclasses.MISSING else of.default_factory()
+    return bool(value == default)
 
 
 def payload(stage: Stage, inputs: Mapping[str, Sequence[str]], files: str = "") -> dict[str, Any]:

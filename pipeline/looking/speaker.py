@@ -167,10 +167,11 @@ def speaker_of_folder(folder: Path) -> Speaker:
 
 
 def _of_weights(folder: Path, name: str, key: str | None) -> Speaker:
+    from model.decoder import decoder
     from model.weights import load_model
 
     tokenizer = _tokenizer(folder / "tokenizer")
-    model = _loaded(lambda: load_model(folder), folder)
+    model = _loaded(lambda: decoder(load_model(folder)), folder)
     return Speaker(
         _placed(model),
         tokenizer,
@@ -183,11 +184,12 @@ def _of_weights(folder: Path, name: str, key: str | None) -> Speaker:
 
 
 def _of_hf(folder: Path, name: str, key: str | None) -> Speaker:
+    from model.decoder import decoder
     from model.hf import import_hf
     from model.weights import model_from
 
     tokenizer = _tokenizer(folder)
-    model = _loaded(lambda: model_from(*import_hf(folder)), folder)
+    model = _loaded(lambda: decoder(model_from(*import_hf(folder))), folder)
     ends = frozenset(_eos_ids(folder)) or frozenset([tokenizer.eos_id])
     return Speaker(
         _placed(model),

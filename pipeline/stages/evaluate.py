@@ -91,13 +91,14 @@ def evaluate_model(
 
     from data.shards import TokenShards
     from data.tokenizer import Tokenizer
+    from model.decoder import decoder
     from model.weights import load_model
     from pipeline.evaluation import samples
     from pipeline.evaluation.scoring import score
 
     torch.set_num_threads(cores)
     folder, local_tokens = model_folder.local(), token_folder.local()
-    model = load_model(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = decoder(load_model(folder)).to("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = Tokenizer.load(folder / "tokenizer")
     shards = TokenShards([local_tokens / name for name in names], tokenizer_hash=tokenizer.hash)
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import psutil
 
-from model.config import ModelConfig
+from model.config import CONFIGS, ModelConfig
 from model.flops import flops_per_token, num_parameters
 from pipeline.cluster import usable_cores
 from pipeline.dag.resources import Resources
@@ -35,6 +35,10 @@ def training_config(settings: TrainingConfig) -> TrainingConfig:
 
 def fitting_problems(model: ModelConfig, config: TrainingConfig) -> list[Problem]:
     """What is wrong between a model and the training asked of it."""
+    if not model.is_causal:
+        causal = ", ".join(name for name, kind in CONFIGS.items() if kind.is_causal)
+        what = f"a {model.architecture} model does not predict each next token, which this stage trains"
+        return [Problem("model", what, f"a decoder: {causal}", "choose a model config of one of them")]
     if config.seq_len <= model.max_seq_len:
         return []
     what = f"sequences of {config.seq_len} tokens do not fit a model of {model.max_seq_len}"

@@ -13,41 +13,48 @@ import torch
 
 from model.decoder import Decoder
 from model.head import cross_entropy
-from pipeline.dag.resources import Resources
+from pipeline.dag.resources import Recomputation, Resources
 from pipeline.errors import ConfigError
+from pipeline.training.config import WEIGHTS_STAGE
 
 LEAST_FLOPS = 2e14
 """Of a CPU rank's whole run, beyond which what is gained is more than the time of compiling: some twenty minutes."""
-GATHERING_STAGE = 3
-"""ZeRO 3 gathers weights in hooks around every module, which a compiled block would have to leave at each of them."""
 
 
-def is_compiled(resources: Resources, *, zero_stage: int, flops_of_rank: float, device: torch.device) -> bool:
+def is_compiled(
+    model: Decoder, resources: Resources, *, zero_stage: int, flops_of_rank: float, device: torch.device
+) -> bool:
     """Whether to compile: as was asked, else on GPUs and in long runs on CPUs, where it can be done.
 
     Raises:
         ConfigError: it was asked for, and cannot be done.
     """
-    if resources.compile is None:
-        pays = device.type != "cpu" or flops_of_rank >= LEAST_FLOPS
-        return pays and zero_stage != GATHERING_STAGE and has_compiler()
-    if resources.compile and zero_stage == GATHERING_STAGE:
-        raise _cannot(
-            "ZeRO 3 gathers weights around every module, which a compiled model cannot wait for",
-            "ZeRO 0 to 2",
+    pays = device.type != "cpu" or flops_of_rank >= LEAST_FLOPS
+    if resources.compile is False or (resources.compile is None and not pays):
+        return False
+    obstacle = _obstacle(model, resources, zero_stage)
+    if obstacle and resources.compile:
+        what, allowed = obstacle
+        raise ConfigError(
+            f"the model cannot be compiled: {what}",
+            where="resources.compile",
+            allowed=allowed,
+            do="leave compile open (null): then it is done where it can be",
         )
-    if resources.compile and not has_compiler():
-        raise _cannot("this machine has no C++ compiler", "g++ or clang++ on PATH, or CXX set to one")
-    return resources.compile
+    return not obstacle
 
 
-def _cannot(what: str, allowed: str) -> ConfigError:
-    return ConfigError(
-        f"the model cannot be compiled: {what}",
-        where="resources.compile",
-        allowed=allowed,
-        do="leave compile open (null): then it is done where it can be",
-    )
+def _obstacle(model: Decoder, resources: Resources, zero_stage: int) -> tuple[str, str] | None:
+    """What stands in the way, and what does not."""
+    if not model.can_be_compiled:
+        return f"a {model.config.architecture} is made of whole kernels already", "gpt2 and llama models"
+    if zero_stage == WEIGHTS_STAGE:  # in hooks, at each of which a compiled block would have to be left
+        return "ZeRO 3 gathers weights around each of its modules", "ZeRO 0 to 2"
+    if resources.activation_checkpointing is Recomputation.selective:  # it looks at every operation
+        return "recomputation is selective", "activation_checkpointing none or full"
+    if not has_compiler():
+        return "this machine has no C++ compiler", "g++ or clang++ on PATH, or CXX set to one"
+    return None
 
 
 def has_compiler() -> bool:

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import nn
 
 from data.batches import Batch
+from model.base import LanguageModel
 from model.objectives import LossSum
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError
@@ -104,6 +105,12 @@ class Engine:
     def objective(self) -> nn.Module:
         module: nn.Module = self.deepspeed.module
         return module
+
+    @property
+    def model(self) -> LanguageModel:
+        model = self.objective.model
+        assert isinstance(model, LanguageModel)
+        return model
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from model.decoder import Decoder
+from model.decoder import decoder
 from model.flops import flops_per_token, num_parameters
 from model.objectives import CausalLM
 from model.recompute import Recompute
@@ -133,8 +133,7 @@ def assemble(order: Order, ranks: Ranks, pulse: Pulse) -> Training:
     engine.pulse = pulse
     recorder = build_recorder(order, engine, corpus.learned, ranks, [engine.timing, high_water])
     if _compiles(order, engine, corpus.learned):
-        assert isinstance(engine.objective.model, Decoder)
-        compile_blocks(engine.objective.model)
+        compile_blocks(decoder(engine.model))
         recorder.say("the model is compiled in its first step, which takes up to a minute")
     first_step, last = resume(order, engine, recorder, ranks), corpus.learned.length.num_steps
     evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, config.eval_every_steps, last)
@@ -156,7 +155,13 @@ def assemble(order: Order, ranks: Ranks, pulse: Pulse) -> Training:
 def _compiles(order: Order, engine: Engine, learned: Learned) -> bool:
     each = flops_per_token(order.job.model.with_vocab_size(learned.vocab_size), learned.seq_len)
     flops = each * learned.length.num_tokens / engine.split.world_size
-    return is_compiled(order.resources, zero_stage=engine.stage, flops_of_rank=flops, device=engine.device)
+    return is_compiled(
+        decoder(engine.model),
+        order.resources,
+        zero_stage=engine.stage,
+        flops_of_rank=flops,
+        device=engine.device,
+    )
 
 
 def _ready(order: Order, ranks: Ranks, first_step: int) -> str:
@@ -183,7 +188,7 @@ def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:
         job.training, world_size=ranks.world_size, micro_batch_size=resources.micro_batch_size
     )
     torch.manual_seed(job.training.seed)
-    model = build_model(job.model.with_vocab_size(vocab_size))
+    model = decoder(build_model(job.model.with_vocab_size(vocab_size)))
     if job.initial_weights is not None:
         _, weights = load_weights(job.initial_weights.local())
         model.load_state_dict(weights, strict=False)  # a tied head is stored once

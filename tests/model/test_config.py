@@ -71,7 +71,7 @@ def test_dictionaries_round_trip(config):
     ("values", "words"),
     [
         ({"architecture": "lama"}, 'unknown architecture "lama"; did you mean "llama"?'),
-        ({}, 'unknown architecture ""; known: gpt2, llama'),
+        ({}, 'unknown architecture ""; known: gpt2, llama, bert, transformer, t5, rnn, rnn_encoder, rnn_seq2seq'),
         ({"architecture": "gpt2", "num_layer": 3}, 'field "num_layer" of a gpt2 model; did you mean "num_layers"?'),
         ({"architecture": "gpt2", "num_kv_heads": 3}, 'unknown field "num_kv_heads" of a gpt2 model'),
         ({"architecture": "gpt2", "hidden_size": 770}, "cannot be divided"),

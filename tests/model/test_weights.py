@@ -8,29 +8,30 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-from model.config import GPT2Config
+from model.config import GPT2Config, RnnConfig
+from model.encoder_decoder import EncoderDecoder
 from model.hf import export_hf, import_hf
 from model.weights import load_config, load_model, load_weights, save_weights
 
 VOCAB = 97
 
 
-def test_weights_round_trip(model, tmp_path):
-    save_weights(tmp_path / "w", model.config, model.state_dict())
+def test_weights_round_trip(any_model, tmp_path):
+    save_weights(tmp_path / "w", any_model.config, any_model.state_dict())
     config, state_dict = load_weights(tmp_path / "w")
-    assert config == load_config(tmp_path / "w") == model.config
-    parameters = dict(model.named_parameters())
+    assert config == load_config(tmp_path / "w") == any_model.config
+    parameters = dict(any_model.named_parameters())
     assert state_dict.keys() == parameters.keys()
     assert all(torch.equal(state_dict[name], parameters[name]) for name in parameters)
-    input_ids = torch.randint(VOCAB, (2, 9))
+    given = torch.randint(VOCAB, (2 if isinstance(any_model, EncoderDecoder) else 1, 2, 9))
     with torch.no_grad():
-        assert torch.equal(load_model(tmp_path / "w")(input_ids), model(input_ids))
+        assert torch.equal(load_model(tmp_path / "w").hidden(*given), any_model.hidden(*given))
 
 
-def test_equal_weights_are_equal_bytes_in_fp32(model, tmp_path):
+def test_equal_weights_are_equal_bytes_in_fp32(any_model, tmp_path):
     for name in ("a", "b"):
-        state_dict = dict(reversed(model.bfloat16().state_dict().items()))
-        save_weights(tmp_path / name, model.config, state_dict)
+        state_dict = dict(reversed(any_model.bfloat16().state_dict().items()))
+        save_weights(tmp_path / name, any_model.config, state_dict)
     for file in ("model.safetensors", "model.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     assert {tensor.dtype for tensor in load_file(tmp_path / "a" / "model.safetensors").values()} == {
@@ -76,13 +77,19 @@ def test_an_export_loads_with_no_missing_keys_and_equal_logits(model, tmp_path, 
     assert difference.abs().max() <= 1e-5
 
 
-def test_an_export_comes_back_bit_for_bit(model, tmp_path):
-    export_hf(model.state_dict(), model.config, tmp_path)
+def test_an_export_comes_back_bit_for_bit(exportable, tmp_path):
+    export_hf(exportable.state_dict(), exportable.config, tmp_path)
     config, state_dict = import_hf(tmp_path)
-    assert config.to_dict() | {"head_dim": 0} == model.config.to_dict() | {"head_dim": 0}
-    parameters = dict(model.named_parameters())
+    assert config.to_dict() | {"head_dim": 0} == exportable.config.to_dict() | {"head_dim": 0}
+    parameters = dict(exportable.named_parameters())
     assert state_dict.keys() == parameters.keys()
     assert all(torch.equal(state_dict[name], parameters[name]) for name in parameters)
+
+
+def test_what_transformers_lacks_is_not_exported(make_model, tmp_path):
+    model = make_model(RnnConfig(vocab_size=VOCAB, hidden_size=8))
+    with pytest.raises(ValueError, match="rnn models have no counterpart in transformers"):
+        export_hf(model.state_dict(), model.config, tmp_path)
 
 
 @pytest.mark.parametrize("special", [{"bos_id": 1, "eos_id": 2, "pad_id": 3}, {}])
@@ -139,14 +146,22 @@ def test_a_pickle_is_refused_with_the_way_out(model, tmp_path):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"model_type": "mamba"}, 'model_type "mamba" cannot be imported; known: gpt2, llama'),
+        (
+            {"model_type": "mamba"},
+            'model_type "mamba" cannot be imported; known: gpt2, llama, mistral, ',
+        ),
         ({"model_type": "gpt2", "activation_function": "relu"}, "activation_function relu"),
         (
             {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},
             "scale_attn_by_inverse_layer_idx True",
         ),
         ({"model_type": "llama", "attention_bias": True}, "attention_bias True cannot be imported"),
-        ({"model_type": "llama", "rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_parameters"),
+        (
+            {"model_type": "llama", "rope_scaling": {"rope_type": "longrope", "factor": 2.0}},
+            "rope_parameters",
+        ),
+        ({"model_type": "llama", "rope_parameters": {"partial_rotary_factor": 0.5}}, "rope_parameters"),
+        ({"model_type": "qwen3", "use_sliding_window": True, "max_window_layers": 3}, "max_window_layers 3"),
     ],
 )
 def test_a_variant_we_do_not_compute_is_refused(tmp_path, values, words):

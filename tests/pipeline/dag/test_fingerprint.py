@@ -94,3 +94,18 @@ def test_a_place_that_cannot_be_written_only_costs_the_memory(tmp_path):
     file = tmp_path / "file"
     file.write_text("one")
     assert DigestMemory(tmp_path / "taken" / "digests.sqlite").digests([str(file)])
+
+
+def test_a_field_that_was_added_later_counts_once_it_is_set():
+    @dataclass
+    class Before:
+        size: int = 1
+
+    @dataclass
+    class After(Before):
+        window: int | None = field(default=None, metadata={"added_later": True})
+        kinds: list[str] = field(default_factory=list, metadata={"added_later": True})
+
+    assert canonical(After()) == canonical(Before())
+    assert canonical(After(window=4)) == {"size": 1, "window": 4}
+    assert canonical(After(kinds=["a"])) == {"size": 1, "kinds": ["a"]}

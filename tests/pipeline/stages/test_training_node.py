@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from model.config import LlamaConfig
+from model.config import CONFIGS, LlamaConfig
 from pipeline.dag.folder import open_folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.store import Manifest, ManifestFile
@@ -78,3 +78,11 @@ def test_a_measured_training_is_planned_by_its_measurement(tmp_path):
     stage.model.num_layers = 3
     assert foreseen().remarks[-1].startswith("a guess: ")
     assert foreseen().seconds == pytest.approx(foreseen().figures["flops"] / 1e9)
+
+
+@pytest.mark.parametrize("architecture", [name for name, kind in CONFIGS.items() if not kind.is_causal])
+def test_a_model_that_does_not_continue_text_is_not_pretrained_to(architecture):
+    (problem,) = Pretrain(model=CONFIGS[architecture](), seq_len=100, global_batch_tokens=1000).problems()
+    assert problem.field == "model"
+    assert f"a {architecture} model does not predict each next token" in problem.what
+    assert "gpt2, llama, rnn" in problem.allowed

@@ -1,12 +1,15 @@
 """A compiled training: the losses of one that is not, resumed to the same bytes, and asked for only where it can be."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
-from model.config import GPT2Config
-from pipeline.dag.resources import Resources
+from model.config import GPT2Config, LlamaConfig, RnnConfig
+from model.llama import Llama
+from model.rnn import Rnn
+from pipeline.dag.resources import Recomputation, Resources
 from pipeline.errors import ConfigError
 from pipeline.training.compiling import LEAST_FLOPS, has_compiler, is_compiled
 from pipeline.training.config import Precision
@@ -14,8 +17,15 @@ from pipeline.training.config import Precision
 CPU = torch.device("cpu")
 
 
-def compiled(resources=None, *, zero_stage=1, flops=0.0, device=CPU):
-    return is_compiled(resources or Resources(), zero_stage=zero_stage, flops_of_rank=flops, device=device)
+def compiled(resources=None, *, model=None, zero_stage=1, flops=0.0, device=CPU):
+    return is_compiled(
+        model
+        or Llama(LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_layers=1, num_heads=1)),
+        resources or Resources(),
+        zero_stage=zero_stage,
+        flops_of_rank=flops,
+        device=device,
+    )
 
 
 @pytest.fixture
@@ -43,10 +53,16 @@ def test_without_a_compiler_nothing_is_compiled_unless_asked_which_is_refused(no
         compiled(Resources(compile=True))
 
 
-def test_a_stage_that_cannot_be_compiled_is_refused():
-    with pytest.raises(ConfigError, match="ZeRO 3") as refused:
-        compiled(Resources(compile=True), zero_stage=3)
-    assert refused.value.where == "resources.compile"
+def test_what_cannot_be_compiled_is_refused_where_it_is_asked_for():
+    selective = Resources(activation_checkpointing=Recomputation.selective)
+    recurrent = Rnn(RnnConfig(vocab_size=8, hidden_size=8, num_layers=1))
+    cases = {"ZeRO 3": {"zero_stage": 3}, "selective": {"resources": selective}, "rnn": {"model": recurrent}}
+    for word, case in cases.items():
+        assert not compiled(**case, flops=LEAST_FLOPS)
+        asked = case | {"resources": replace(case.get("resources", Resources()), compile=True)}
+        with pytest.raises(ConfigError, match=word) as refused:
+            compiled(**asked)
+        assert refused.value.where == "resources.compile"
 
 
 @pytest.mark.slow
@@ -80,7 +96,7 @@ def test_gpt2_and_recomputed_activations_are_compiled_too(here, make_job):
     shape = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_seq_len": 64}
     job = make_job({"model": GPT2Config(vocab_size=None, **shape)})
     here.run(job, "eager")
-    here.run(job, "compiled", compile=True, activation_checkpointing=True)
+    here.run(job, "compiled", compile=True, activation_checkpointing=Recomputation.full)
     assert here.losses("compiled") == pytest.approx(here.losses("eager"), abs=1e-4)
 
 

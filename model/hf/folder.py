@@ -1,4 +1,4 @@
-"""Hugging Face folders: written so that `AutoModelForCausalLM.from_pretrained` gives equal logits, and read back.
+"""Hugging Face folders: written so that `AutoModel*.from_pretrained` gives equal logits, and read back.
 
 Only safetensors: a pickle checkpoint (.bin, .pt) can run any code while it is read.
 """
@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.hf_names import Source, from_hf_config, sources, to_hf_config, without_parameters
+from model.hf.families import Family, family_of, from_hf_config
+from model.hf.source import Source
 from model.weights import check_state_dict, shortened
 
 WEIGHTS_FILE = "model.safetensors"
@@ -46,7 +47,8 @@ def export_hf(
         ValueError: Tensors are missing, extra, of another shape, or of several dtypes and none is asked for.
     """
     check_state_dict(config, state_dict)
-    tensors = dict(_to_hf(state_dict, config, dtype=dtype))
+    family = family_of(config, pad_id=pad_id)
+    tensors = dict(_to_hf(state_dict, family, dtype=dtype))
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
     if len(dtypes) > 1:
         raise ValueError(
@@ -56,7 +58,7 @@ def export_hf(
     (name,) = dtypes
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})  # transformers reads the format
-    _write_json(folder / "config.json", to_hf_config(config) | tokens | {"dtype": name, "torch_dtype": name})
+    _write_json(folder / "config.json", tokens | family.hf_config() | {"dtype": name, "torch_dtype": name})
     _write_json(folder / "generation_config.json", tokens)
 
 
@@ -67,39 +69,47 @@ def import_hf(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         FileNotFoundError: No config.json.
         ValueError: A pickle checkpoint, a variant that our models do not compute, or tensors missing or extra.
     """
-    config = from_hf_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    stored = {_full_name(name, config): tensor for name, tensor in _stored_tensors(folder)}
-    table = sources(config)
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = from_hf_config(values)
+    family = family_of(config, pad_id=values.get("pad_token_id"))
+    stored = {family.full_name(name): tensor for name, tensor in _stored_tensors(folder)}
+    for name, other in family.stand_ins.items():
+        if name not in stored and other in stored:
+            stored[name] = stored[other]
+    table = family.sources
     expected = {name for source in table.values() for name in source.names}
     missing = sorted(expected - stored.keys())
-    extra = sorted(
-        name for name in stored.keys() - expected - {"lm_head.weight"} if not without_parameters(name)
-    )
+    extra = sorted(name for name in stored.keys() - expected if not family.is_left_out(name))
     if missing or extra:
-        words = [f"missing: {shortened(missing)}"] * bool(missing) + [f"unknown: {shortened(extra)}"] * bool(
-            extra
-        )
-        raise ValueError(f"the tensors in {folder} do not fit its config.json: {'; '.join(words)}")
+        faults = [("missing", missing), ("unknown", extra)]
+        words = "; ".join(f"{what}: {shortened(names)}" for what, names in faults if names)
+        raise ValueError(f"the tensors in {folder} do not fit its config.json: {words}")
     state_dict = {ours: _join(source, stored) for ours, source in table.items()}
     check_state_dict(config, state_dict)
     return config, state_dict
 
 
 def _to_hf(
-    state_dict: Mapping[str, Tensor], config: ModelConfig, *, dtype: torch.dtype | None
+    state_dict: Mapping[str, Tensor], family: Family, *, dtype: torch.dtype | None
 ) -> Iterator[tuple[str, Tensor]]:
-    for ours, source in sources(config).items():
+    for ours, source in family.sources.items():
         tensor = state_dict[ours].detach().cpu().to(dtype or state_dict[ours].dtype)
         if source.transposed:
             tensor = tensor.T
+        if source.unused_rows:
+            tensor = torch.cat((tensor.new_zeros(source.unused_rows, *tensor.shape[1:]), tensor))
         parts = torch.split(tensor, list(source.rows)) if source.rows else [tensor]
         for name, part in zip(source.names, parts, strict=True):
             yield name, part.contiguous()
+        for name in source.copies:
+            yield name, tensor.clone()
 
 
 def _join(source: Source, stored: Mapping[str, Tensor]) -> Tensor:
     parts = [stored[name] for name in source.names]
     tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
+    if source.unused_rows:
+        tensor = tensor[source.unused_rows :].contiguous()
     return tensor.T.contiguous() if source.transposed else tensor
 
 
@@ -126,13 +136,6 @@ def _weight_files(folder: Path) -> list[Path]:
             f"if you trust its source, convert it to safetensors with transformers: {convert}"
         )
     raise ValueError(f"no {WEIGHTS_FILE} in {folder}")
-
-
-def _full_name(name: str, config: ModelConfig) -> str:
-    """The published GPT-2 folders leave the "transformer." prefix out."""
-    if config.architecture == "gpt2" and not name.startswith(("transformer.", "lm_head.")):
-        return f"transformer.{name}"
-    return name
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -1,0 +1,5 @@
+"""Hugging Face folders: written so that `AutoModel*.from_pretrained` gives equal logits, and read back."""
+
+from model.hf.folder import export_hf, import_hf
+
+__all__ = ["export_hf", "import_hf"]

@@ -1,0 +1,39 @@
+"""Where one of our tensors is in a Hugging Face folder, and what every family's converter needs to say so."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Source:
+    """How one of our tensors is made of theirs: rows of `names` one below the other, each transposed first if so."""
+
+    names: tuple[str, ...]
+    rows: tuple[int, ...] = ()
+    "Rows of each, for the way back; empty: one tensor, all of it."
+    transposed: bool = False
+    "Whether theirs is a Conv1D weight [in, out], and ours a Linear weight [out, in]."
+    unused_rows: int = 0
+    "Rows at the beginning of theirs that no token uses and that ours is without."
+    copies: tuple[str, ...] = ()
+    "Further names that theirs is also stored under."
+
+
+Sources = dict[str, Source]
+"""Our tensor's name -> where it is in a Hugging Face folder."""
+
+
+def each_kind(ours: str, theirs: tuple[str, ...], *, rows: tuple[int, ...] = ()) -> Sources:
+    """Weight and bias of a layer, which may be several of theirs."""
+    return {
+        f"{ours}.{kind}": Source(tuple(f"{name}.{kind}" for name in theirs), rows=rows)
+        for kind in ("weight", "bias")
+    }
+
+
+def require(values: Mapping[str, Any], key: str, allowed: tuple[object, ...]) -> None:
+    """Raise ValueError unless `key` has one of the values; the first of `allowed` is the default of transformers."""
+    if values.get(key, allowed[0]) not in allowed:
+        words = " or ".join(str(value) for value in allowed)
+        raise ValueError(f"{key} {values[key]} cannot be imported; supported: {words}")

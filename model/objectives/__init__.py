@@ -1,0 +1,34 @@
+"""What a model is trained to do: each objective turns a batch into a sum of losses and a count of targets.
+
+A sum and a count, not a mean: micro batches and ranks hold different numbers of targets, and only the sum over all of
+them divided by the count over all of them is the global batch's mean.
+"""
+
+from torch import nn
+
+from model.objectives.loss import LossSum
+from model.objectives.texts import Classification, Pooling, Regression
+from model.objectives.tokens import CausalLM, MaskedLM, PrefixLM, Seq2SeqLM
+
+__all__ = [
+    "OBJECTIVES",
+    "CausalLM",
+    "Classification",
+    "LossSum",
+    "MaskedLM",
+    "Pooling",
+    "PrefixLM",
+    "Regression",
+    "Seq2SeqLM",
+]
+
+OBJECTIVES: dict[str, type[nn.Module]] = {
+    "causal_lm": CausalLM,
+    "prefix_lm": PrefixLM,
+    "masked_lm": MaskedLM,
+    "seq2seq_lm": Seq2SeqLM,
+    "span_corruption": Seq2SeqLM,  # what differs is the data: `data.corruption`
+    "classification": Classification,
+    "regression": Regression,
+}
+"""Every objective by its name."""

@@ -1,0 +1,47 @@
+"""The sum of losses and the count of targets of a batch, from the hidden states before the vocabulary head.
+
+Letters: B batch, T time, C hidden, N targets.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from model.base import LanguageModel
+from model.head import IGNORED_LABEL
+
+SKIP_FRACTION = 0.25
+"""Positions without a target are left out of the vocabulary head when they are at least this part of the batch."""
+
+
+class LossSum(NamedTuple):
+    """loss_sum: fp32 scalar, nats summed over the targets; num_targets: int64 scalar; by_sequence: fp32 [B]."""
+
+    loss_sum: Tensor
+    num_targets: Tensor
+    by_sequence: Tensor
+    "What each sequence adds to loss_sum, without a gradient."
+
+
+class Targets:
+    """Labels [B, T], and whether so few of them are targets that the head is shown those alone.
+
+    Made before the model's kernels are queued, so that an accelerator does not wait for the host to read the number.
+    """
+
+    def __init__(self, labels: Tensor) -> None:
+        self.labels = labels
+        self.has_target = labels != IGNORED_LABEL  # [B, T]
+        self.num_targets = self.has_target.sum()
+        self.skip = int(self.num_targets) <= (1 - SKIP_FRACTION) * labels.numel()
+
+    def loss(self, model: LanguageModel, hidden: Tensor, *, smoothing: float = 0.0) -> LossSum:
+        """Of the vocabulary head over hidden [B, T, C]."""
+        labels = self.labels
+        if self.skip:
+            hidden, labels = hidden[self.has_target], labels[self.has_target]  # [N, C], [N]
+        loss_sum, losses = model.lm_head(hidden, labels, smoothing=smoothing)  # [], [N]
+        shape = self.has_target.shape
+        if self.skip:
+            losses = losses.new_zeros(shape).masked_scatter(self.has_target, losses)  # [B, T]
+        return LossSum(loss_sum, self.num_targets, losses.view(shape).sum(dim=1))
