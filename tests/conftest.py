@@ -25,6 +25,7 @@ AWS_ENVIRONMENT = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For `-n 2 --dist loadgroup`: what is slow, one after the other in one process; beside it the rest by module.
 
