@@ -36,7 +36,7 @@ run: $(VENV)/.run  ## the quickstart: Python's standard library to a trained, ex
 
 test: $(VENV)/.dev  ## the whole test suite, fast and slow (ARGS="-m 'not slow'" for the fast layer)
 	@echo "headrace: running the tests, fast and slow (at most 15 minutes on 2 cores)"
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not soak" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 -m "not soak" $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy and the import directions
 	@echo "headrace: ruff check";    $(BIN)/python -m ruff check .

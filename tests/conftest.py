@@ -25,15 +25,20 @@ AWS_ENVIRONMENT = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `-n 2 --dist loadgroup`: what is slow, one after the other in one process; beside it the rest by module.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `-n 2`: modules with slow tests one after the other in one process, the others beside it in the other.
 
-    Slow tests mostly wait, for Ray and for each other's processes; two of them at once would wait too long.
+    Slow tests mostly wait, for Ray and for processes of their own; two of them at once would wait too long.
     """
-    for item in items:
-        slow = item.get_closest_marker("slow") or item.get_closest_marker("soak")
-        item.add_marker(pytest.mark.xdist_group("slow" if slow else item.nodeid.partition("::")[0]))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class SlowTogether(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return "slow" if "mark.slow" in (config.rootpath / module).read_text() else module
+
+    return SlowTogether(config, log)
 
 
 class ObjectServer:
