@@ -15,7 +15,7 @@ from tests.pipeline.training.conftest import tiny_training
 from tests.pipeline.training.launcher import Launcher
 
 slow = pytest.mark.slow
-NUM_STEPS = 1500
+NUM_STEPS = 2500
 
 
 @pytest.fixture(scope="module")
