@@ -87,7 +87,7 @@ def drain(cluster, node, *, seconds):
 
 
 @slow
-def test_nodes_go_and_come_back_and_training_goes_on(cluster, second, launcher, make_job):
+def test_nodes_go_and_come_back_and_training_goes_on(cluster, second, launcher, make_job, here):
     """One is taken away with notice and one without; none of it counts as a failure, and no batch is another."""
     job = make_job(num_steps=NUM_STEPS)
     resources = {"num_workers": 2, "min_workers": 1, "max_failures": 0, "checkpoint_every_steps": 50}
@@ -109,10 +109,10 @@ def test_nodes_go_and_come_back_and_training_goes_on(cluster, second, launcher, 
     assert time.monotonic() - lost_at < 60
     thread.join(timeout=120)
     assert outcome["result"].counters["steps"] == NUM_STEPS
-    launcher.run(job, "still", num_workers=1, checkpoint_every_steps=NUM_STEPS)
-    moved, still = losses(launcher, "moving"), losses(launcher, "still")
-    assert list(moved) == list(still) == list(range(1, NUM_STEPS + 1))
-    assert list(moved.values()) == pytest.approx(list(still.values()), abs=1e-3)
+    here.run(job, "still", checkpoint_every_steps=NUM_STEPS)
+    moved = losses(launcher, "moving")
+    assert list(moved) == list(range(1, NUM_STEPS + 1))
+    assert list(moved.values()) == pytest.approx(here.losses("still"), abs=1e-3)
 
 
 @slow
