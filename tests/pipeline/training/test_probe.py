@@ -16,7 +16,7 @@ def order(here, job, name, measured):
     from pipeline.training.worker import Order
 
     scratch, output = here.folders(name)
-    return Order(job, RANK, here.channel, scratch, output, time.time(), measured)
+    return Order(job, RANK, here.channel, scratch, output, time.time(), measured=measured)
 
 
 class Said:
