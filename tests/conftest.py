@@ -29,14 +29,15 @@ AWS_ENVIRONMENT = {
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """For `-n 2`: modules with slow tests one after the other in one process, the others beside it in the other.
 
-    Slow tests mostly wait, for Ray and for processes of their own; two of them at once would wait too long.
+    Slow tests mostly wait for Ray; two at once would wait too long. Not so those that wait for bare ranks (`runs`).
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class SlowTogether(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             module = nodeid.partition("::")[0]
-            return "slow" if "mark.slow" in (config.rootpath / module).read_text() else module
+            text = (config.rootpath / module).read_text()
+            return "slow" if "mark.slow" in text and "runs.run(" not in text else module
 
     return SlowTogether(config, log)
 

@@ -138,6 +138,7 @@ def test_mlflow_has_the_search_its_trials_and_their_nodes(searched, place):
     assert children("trial 2")["base"].info.status == "KILLED"
 
 
+@pytest.mark.soak
 def test_an_interrupted_search_ends_with_130_and_goes_on(searched, place, headrace):
     """Two trials at once on whatever cores there are, in the store that has the shared nodes."""
     search = 'tune.search={stages.base.learning_rate: "choice(2e-2, 3e-2)"}'

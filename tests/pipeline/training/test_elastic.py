@@ -87,6 +87,7 @@ def drain(cluster, node, *, seconds):
 
 
 @slow
+@pytest.mark.soak
 def test_nodes_go_and_come_back_and_training_goes_on(cluster, second, launcher, make_job, here):
     """One is taken away with notice and one without; none of it counts as a failure, and no batch is another."""
     job = make_job(num_steps=NUM_STEPS)
