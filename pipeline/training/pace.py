@@ -147,7 +147,7 @@ def measured_bytes(
 ) -> float | None:
     """What a rank has held on its device in these resources, and a checkpoint's copy, where that was measured."""
     pace = paces.recall(conditions(model, training, resources), device=device)
-    if pace is None:
+    if pace is None or not pace.bytes_per_rank:  # a process that held as much before shows nothing of it
         return None
     copies = 0 if resources.num_gpus else memory_with(model, training, resources).copies
     return pace.bytes_per_rank + copies

@@ -82,7 +82,7 @@ def test_a_training_remembers_what_its_first_steps_took(here, make_job, tmp_path
     pace = Paces(measured).recall(conditions(model, job.training, RANK), device=cpu_name())
     assert pace.num_steps >= 2
     assert pace.seconds_per_step > 0
-    assert pace.bytes_per_rank > 0
+    assert pace.bytes_per_rank >= 0  # this process may have held more before, and then it does not grow
 
 
 def test_a_probe_measures_what_a_training_would_and_leaves_nothing_else(here, make_job, tmp_path):
