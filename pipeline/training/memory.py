@@ -90,7 +90,7 @@ def memory_of_rank(
         on_host += wide * count // split.world_size
     return Memory(
         weights=weights,
-        gradients=_gradients(count, wide, zero_stage, split.world_size),
+        gradients=_gradients(count, zero_stage, split.world_size),
         optimizer=optimizer,
         activations=activations,
         logits=logits,
@@ -107,15 +107,13 @@ def _weights(count: int, wide: int, stage: int, ranks: int) -> int:
     return wide * (-(-count // ranks) + min(count, LIVE_PARAMETERS))
 
 
-def _gradients(count: int, wide: int, stage: int, ranks: int) -> int:
-    """What backward writes, and the fp32 sums over micro-steps.
+def _gradients(count: int, stage: int, ranks: int) -> int:
+    """The fp32 sums over micro-steps; what backward writes goes into them, or into the bucket, at once.
 
-    At stages 2 and 3 a rank keeps its own part of the sums, and what backward writes goes into the bucket at once.
+    At stages 2 and 3 a rank keeps its own part of the sums.
     """
-    if stage == 0 or (stage == 1 and wide == FP32):
+    if stage < 2:  # noqa: PLR2004
         return FP32 * count
-    if stage == 1:
-        return (wide + FP32) * count
     return FP32 * -(-count // ranks)
 
 
