@@ -26,13 +26,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from model.base import LanguageModel
 from model.config import Cell, RnnConfig, RnnEncoderConfig, RnnSeq2SeqConfig
 from model.decoder import Decoder
 from model.encoder import Encoder
 from model.encoder_decoder import EncoderDecoder
 from model.head import VocabularyHead
 from model.layers import Embedding, Linear, full_attention, full_mask
-from model.segments import segments
+from model.segments import Segments, segments
 
 
 class _Unfilled:
@@ -125,6 +126,22 @@ def init_recurrent(model: nn.Module, *, cell: Cell, generator: torch.Generator |
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
 
+def read(
+    model: LanguageModel,
+    layers: nn.ModuleList,
+    input_ids: Tensor,
+    texts: Segments | None,
+    cache: RecurrentCache | None = None,
+) -> Tensor:
+    """What the layers make of the tokens [B, T], each text from a state of zeros or of the cache: [B, T, C]."""
+    x = model.embedding(input_ids)  # [B, T, C]
+    if texts is not None:
+        x = texts.apart(x)  # [N, L, C]
+    for layer in layers:
+        x = model.through(layer, x, None if texts is None else texts.lengths, None, cache)
+    return torch.as_tensor(x if texts is None else texts.together(x))
+
+
 class Rnn(Decoder):
     """The language model; see `Decoder` for its methods."""
 
@@ -160,14 +177,10 @@ class Rnn(Decoder):
         del position_ids
         assert prefix_mask is None, "a recurrent model sees no prefix"
         texts = segments(None if cache is None else cache.is_real(input_ids.shape[1]), document_ids)
-        x = self.embedding(input_ids)  # [B, T, C]
-        if texts is not None:
-            x = texts.apart(x)  # [N, L, C]
-        for block in self.blocks:
-            x = self.through(block, x, None if texts is None else texts.lengths, None, cache)
+        x = read(self, self.blocks, input_ids, texts, cache)  # [B, T, C]
         if cache is not None:
             cache.length += input_ids.shape[1]
-        return torch.as_tensor(x if texts is None else texts.together(x))
+        return x
 
 
 class RnnEncoder(Encoder):
@@ -196,13 +209,7 @@ class RnnEncoder(Encoder):
     ) -> Tensor:
         """As in `Encoder`, with zeros for padding; there are no token types and no positions but the tokens' order."""
         del token_type_ids, position_ids
-        texts = segments(attention_mask, document_ids)
-        x = self.embedding(input_ids)  # [B, T, C]
-        if texts is not None:
-            x = texts.apart(x)  # [N, L, C]
-        for block in self.blocks:
-            x = self.through(block, x, None if texts is None else texts.lengths)
-        return torch.as_tensor(x if texts is None else texts.together(x))
+        return read(self, self.blocks, input_ids, segments(attention_mask, document_ids))  # [B, T, C]
 
 
 class RnnSeq2Seq(EncoderDecoder):
@@ -229,13 +236,7 @@ class RnnSeq2Seq(EncoderDecoder):
     def encode(
         self, input_ids: Tensor, *, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
     ) -> Tensor:
-        texts = segments(attention_mask, document_ids)
-        x = self.embedding(input_ids)  # [B, S, C]
-        if texts is not None:
-            x = texts.apart(x)
-        for block in self.encoder_blocks:
-            x = self.through(block, x, None if texts is None else texts.lengths)
-        return torch.as_tensor(x if texts is None else texts.together(x))
+        return read(self, self.encoder_blocks, input_ids, segments(attention_mask, document_ids))  # [B, S, C]
 
     def decode(
         self,
