@@ -15,14 +15,11 @@ from pipeline.training.config import Packing, TrainingConfig
 from pipeline.training.high_water import HighWater
 from pipeline.training.job import TrainingResult
 from pipeline.training.loop import train_step
-from pipeline.training.outset import FirstSteps
-from pipeline.training.pace import Paces
 from pipeline.training.ranks import current_ranks
 from pipeline.training.runtime import device_of_rank, import_deepspeed
 from pipeline.training.sources import build_pool
 from pipeline.training.throughput import measure_matmul_roof
-from pipeline.training.watchdog import watched
-from pipeline.training.worker import Order, build_engine
+from pipeline.training.worker import Order, build_engine, measure_first_steps, watch
 
 DOCUMENT_TOKENS = 500
 MOST_TOKENS = 1 << 22
@@ -33,17 +30,14 @@ def probe(order: Order) -> TrainingResult:
     """Measure the job's steps, all ranks together; each has its own copy of the same random tokens."""
     job, ranks = order.job, current_ranks()
     assert job.model.vocab_size is not None, "the vocabulary's size decides what is measured"
-    hang_seconds = order.resources.hang_seconds
-    watch = watched(ranks=ranks, scratch=order.scratch, channel=order.channel, hang_seconds=hang_seconds)
-    with watch as pulse, tempfile.TemporaryDirectory(prefix="headrace-probe-") as folder:
+    with watch(order, ranks) as pulse, tempfile.TemporaryDirectory(prefix="headrace-probe-") as folder:
         batches = random_batches(Path(folder), job.training, vocab_size=job.model.vocab_size)
         import_deepspeed()  # what it holds is no part of the training's memory
         high_water = HighWater(device_of_rank())
         engine = build_engine(order, job.model.vocab_size, ranks)
         engine.pulse = pulse
         roof = measure_matmul_roof(engine.device, job.training.precision) * ranks.world_size
-        paces = Paces(order.measured) if order.measured else None
-        first = FirstSteps(job.model, job.training, order.resources, ranks, high_water, roof, paces)
+        first = measure_first_steps(order, job.model, ranks, high_water, roof)
         records = (
             train_step(engine, batches, ranks=ranks, step=step, learning_rate=0.0)
             for step in itertools.count()

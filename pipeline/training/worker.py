@@ -3,11 +3,13 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
+from model.config import ModelConfig
 from model.decoder import decoder
 from model.flops import flops_per_token, num_parameters
 from model.objectives import CausalLM
@@ -67,10 +69,23 @@ class Order:
 
 def work(order: Order) -> TrainingResult:
     """Train from the newest whole checkpoint, or from the beginning, to the artifact; all ranks together."""
-    ranks, hang_seconds = current_ranks(), order.resources.hang_seconds
-    watch = watched(ranks=ranks, scratch=order.scratch, channel=order.channel, hang_seconds=hang_seconds)
-    with watch as pulse:
+    ranks = current_ranks()
+    with watch(order, ranks) as pulse:
         return _work(order, ranks, pulse)
+
+
+def watch(order: Order, ranks: Ranks) -> AbstractContextManager[Pulse]:
+    """Within, a rank that hangs is found."""
+    hang_seconds = order.resources.hang_seconds
+    return watched(ranks=ranks, scratch=order.scratch, channel=order.channel, hang_seconds=hang_seconds)
+
+
+def measure_first_steps(
+    order: Order, model: ModelConfig, ranks: Ranks, high_water: HighWater, roof: float
+) -> FirstSteps:
+    """What is to be offered each step; `model` with its vocabulary, `roof` of all ranks."""
+    paces = Paces(order.measured) if order.measured else None
+    return FirstSteps(model, order.job.training, order.resources, ranks, high_water, roof, paces)
 
 
 def _work(order: Order, ranks: Ranks, pulse: Pulse) -> TrainingResult:
@@ -143,8 +158,7 @@ def assemble(order: Order, ranks: Ranks, pulse: Pulse) -> Training:
         checkpointer.save(0)
     norms_every = resources.norms_every_steps or max(DEFAULT_EVERY_STEPS, recorder.every_steps)
     model = order.job.model.with_vocab_size(corpus.learned.vocab_size)
-    roof, paces = recorder.throughput.roof, Paces(order.measured) if order.measured else None
-    first_steps = FirstSteps(model, config, resources, ranks, high_water, roof, paces)
+    first_steps = measure_first_steps(order, model, ranks, high_water, recorder.throughput.roof)
     recorder.watchers = [
         Norms(engine, norms_every, next_step=first_step + 1, last_step=last),
         Outset(first_steps, recorder, last_step=last, first_step=first_step),
