@@ -167,11 +167,15 @@ def _trainer(
         resources_per_worker=per_worker(resources),
         elastic_resize_monitor_interval_s=GROW_SECONDS,
     )
-    elastic = AsManyAsThereAre(scaling, world_sizes=list(settings), channel=order["channel"])
+    elastic = (
+        AsManyAsThereAre(scaling, world_sizes=list(settings), channel=order["channel"])
+        if is_elastic
+        else None
+    )
     listens = os.environ.get(WATCHER_SETTING) != "0"
     return Trainer(
         run_rank,
-        scaling=elastic if is_elastic else None,
+        scaling=elastic,
         scratch=order["scratch"] if is_elastic else None,
         train_loop_config={"task": task, "order": order, "settings": settings, "listens": listens},
         torch_config=TorchConfig(backend="nccl" if resources.num_gpus else "gloo"),
