@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from measure import Limit, Result, arguments, publish
-from one_rank import NEVER, join, order_in, write_tokens
+from trainings import NEVER, join, order_in, write_tokens
 
 from pipeline.training.config import TrainingConfig
 

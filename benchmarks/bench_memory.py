@@ -8,38 +8,19 @@ Limit: within 10% for every combination.
 """
 
 import gc
-import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from measure import Limit, Result, arguments, publish
+from trainings import MODEL, on_ranks, order_in, write_tokens
 
-from data.shards import TokenFormat, TokenRow, TokenWriter
-from model.config import LlamaConfig
-from pipeline.dag.folder import Folder, open_folder
 from pipeline.dag.resources import Recomputation, Resources
 from pipeline.training.config import Precision, TrainingConfig
 from pipeline.training.fit import memory_with
-from pipeline.training.job import TrainingJob
 
-MODEL = LlamaConfig(
-    vocab_size=16384,
-    hidden_size=512,
-    intermediate_size=1408,
-    num_layers=8,
-    num_heads=8,
-    num_kv_heads=4,
-    max_seq_len=1024,
-    tie_embeddings=True,
-)
-HASH = "f" * 16
 TOLERANCE = 0.10
 WARM_STEPS = 2
 
@@ -103,64 +84,23 @@ def main() -> int:
 
 def measured(case: Case) -> int:
     """The most that a rank of the case holds, in bytes."""
-    context = get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
-        _write_tokens(Path(folder) / "tokens")
-        answers = context.Queue()
-        ranks = [
-            context.Process(target=_rank, args=(case, rank, folder, answers)) for rank in range(case.ranks)
-        ]
-        for each in ranks:
-            each.start()
-        held = [answers.get(timeout=600) for _ in ranks]
-        for each in ranks:
-            each.join()
-    return max(held)
+        write_tokens(Path(folder) / "tokens", rows=40)
+        return max(on_ranks(_held, case, folder, world_size=case.ranks))
 
 
-def _write_tokens(folder: Path) -> None:
-    folder.mkdir()
-    draw = np.random.default_rng(0)
-    token_format = TokenFormat(HASH, MODEL.vocab_size or 0, 0)
-    with TokenWriter(folder / "tokens-00000.arrow", token_format=token_format) as writer:
-        for row in range(40):
-            ids = np.append(draw.integers(1, MODEL.vocab_size, 2000), 0)
-            writer.write(TokenRow(str(row), "made", 8000, ids))
-
-
-class Silent:
-    def send(self, event: dict[str, Any]) -> None:
-        del event
-
-
-def _rank(case: Case, rank: int, folder: str, answers: Any) -> None:
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(case.ranks)}
-    from pipeline.training.runtime import prepare_process
-
-    prepare_process(threads=1)
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=case.ranks)
+def _held(case: Case, folder: str) -> int:
+    """The most that this rank holds, in bytes."""
     from pipeline.training.corpus import open_corpus
     from pipeline.training.hostcopy import HostCopy
     from pipeline.training.loop import train_step
     from pipeline.training.norms import Norms
     from pipeline.training.ranks import current_ranks
-    from pipeline.training.worker import Order, build_engine
+    from pipeline.training.worker import build_engine
 
-    place: Callable[[str], Folder] = lambda name: open_folder(f"{folder}/{name}")  # noqa: E731
-    tokens = place("tokens")
-    job = TrainingJob(
-        model=MODEL,
-        training=case.training(),
-        train_tokens={"tokens": tokens},
-        tokenizer=place("tokenizer"),
-        tokenizer_hash=HASH,
-    )
-    order = Order(job, case.resources(), Silent(), place("scratch"), place("output"), time.time())
-    ranks, corpus = current_ranks(), open_corpus(job, lambda _text: None)
+    order = order_in(folder, case.training(), case.resources())
+    ranks, corpus = current_ranks(), open_corpus(order.job, lambda _text: None)
     engine = build_engine(order, corpus.learned.vocab_size, ranks)
-
     norms = Norms(engine, 1, next_step=1, last_step=WARM_STEPS + 1)
     copy = HostCopy()
 
@@ -170,12 +110,10 @@ def _rank(case: Case, rank: int, folder: str, answers: Any) -> None:
     for number in range(WARM_STEPS):
         step(number)
     copy.take(engine)
-    answers.put(_living() + _highest(lambda: step(WARM_STEPS)))
-    dist.barrier()
-    dist.destroy_process_group()
+    return living() + _highest(lambda: step(WARM_STEPS))
 
 
-def _living() -> int:
+def living() -> int:
     """Bytes of all tensors that there are."""
     import torch
 

@@ -7,26 +7,20 @@ Limit: within 20% for every size.
 """
 
 import json
-import os
 import statistics
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from measure import Limit, Result, arguments, publish
+from trainings import on_ranks, order_in, write_tokens
 
-from data.shards import TokenFormat, TokenRow, TokenWriter
 from data.tokenizer_training import TokenizerRules, train_tokenizer
 from model.config import LlamaConfig
-from pipeline.dag.folder import open_folder
 from pipeline.dag.resources import Resources
 from pipeline.training.config import Precision, TrainingConfig
-from pipeline.training.job import TrainingJob
 
 SIZES = {
     "1M": (128, 4, 4096, 128),
@@ -34,7 +28,6 @@ SIZES = {
     "27M": (512, 8, 8192, 256),
 }
 "Width, layers, vocabulary, and tokens of a sequence."
-HASH = "f" * 16
 TOLERANCE = 0.20
 
 
@@ -47,10 +40,11 @@ class Case:
     def __str__(self) -> str:
         return f"{self.size}, {self.precision}, {self.ranks} rank{'s' * (self.ranks > 1)}"
 
-    def job(self, folder: str, *, num_steps: int) -> TrainingJob:
-        width, layers, vocab, seq_len = SIZES[self.size]
-        model = LlamaConfig(
-            vocab_size=vocab,
+    @property
+    def model(self) -> LlamaConfig:
+        width, layers, vocab_size, seq_len = SIZES[self.size]
+        return LlamaConfig(
+            vocab_size=vocab_size,
             hidden_size=width,
             intermediate_size=128 * round(width * 8 / 3 / 128),
             num_layers=layers,
@@ -59,15 +53,16 @@ class Case:
             max_seq_len=seq_len,
             tie_embeddings=True,
         )
-        training = TrainingConfig(
+
+    def training(self, *, num_steps: int) -> TrainingConfig:
+        seq_len = SIZES[self.size][3]
+        return TrainingConfig(
             num_steps=num_steps,
             warmup_steps=1,
             seq_len=seq_len,
             global_batch_tokens=4 * seq_len,
             precision=Precision[self.precision],
         )
-        tokens, tokenizer = (open_folder(f"{folder}/{name}") for name in ("tokens", "tokenizer"))
-        return TrainingJob(model, training, {"tokens": tokens}, tokenizer, HASH)
 
 
 def main() -> int:
@@ -94,73 +89,43 @@ def main() -> int:
 def _round(case: Case, *, num_steps: int) -> tuple[float, float]:
     """Seconds per step: predicted, and of the training."""
     with tempfile.TemporaryDirectory() as folder:
-        _write_inputs(Path(folder), vocab_size=SIZES[case.size][2])
-        predicted = _on_ranks(case, folder, num_steps=num_steps, task="probe")
-        return predicted, _on_ranks(case, folder, num_steps=num_steps, task="work")
+        train_tokenizer(["one two three"], rules=TokenizerRules(vocab_size=300)).save(
+            Path(folder) / "tokenizer"
+        )
+        write_tokens(Path(folder) / "tokens", rows=40, vocab_size=SIZES[case.size][2])
+        predicted = on_ranks(_probed, case, folder, num_steps, world_size=case.ranks)
+        on_ranks(_trained, case, folder, num_steps, world_size=case.ranks)
+        history = Path(folder) / "work/output/logs/metrics.jsonl"
+        return predicted[0], _mean_step(history, case.training(num_steps=num_steps))
 
 
-def _write_inputs(folder: Path, *, vocab_size: int) -> None:
-    train_tokenizer(["one two three"], rules=TokenizerRules(vocab_size=300)).save(folder / "tokenizer")
-    (folder / "tokens").mkdir()
-    draw = np.random.default_rng(0)
-    path = folder / "tokens/tokens-00000.arrow"
-    with TokenWriter(path, token_format=TokenFormat(HASH, vocab_size, 0)) as writer:
-        for row in range(40):
-            ids = np.append(draw.integers(1, vocab_size, 2000), 0)
-            writer.write(TokenRow(str(row), "made", 8000, ids))
+def _probed(case: Case, folder: str, num_steps: int) -> float:
+    from pipeline.training.probe import probe
 
-
-def _on_ranks(case: Case, folder: str, *, num_steps: int, task: str) -> float:
-    context = get_context("spawn")
-    answers = context.Queue()
-    given = (case, folder, num_steps, task, answers)
-    ranks = [context.Process(target=_rank, args=(rank, *given)) for rank in range(case.ranks)]
-    for each in ranks:
-        each.start()
-    seconds: float = answers.get(timeout=900)
-    for each in ranks:
-        each.join()
+    order = _order(case, folder, num_steps, "probe")
+    seconds: float = probe(replace(order, job=replace(order.job, train_tokens={}))).metrics[
+        "seconds_per_step"
+    ]
     return seconds
 
 
-class Silent:
-    def send(self, event: dict[str, Any]) -> None:
-        del event
+def _trained(case: Case, folder: str, num_steps: int) -> None:
+    from pipeline.training.worker import work
+
+    work(_order(case, folder, num_steps, "work"))
 
 
-def _rank(rank: int, case: Case, folder: str, num_steps: int, task: str, answers: Any) -> None:
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(case.ranks)}
-    from pipeline.training.runtime import prepare_process
-
-    prepare_process(threads=1)
-    import torch.distributed as dist
-
-    store = f"file://{folder}/ranks-{task}"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=case.ranks)
-    from pipeline.training.probe import probe
-    from pipeline.training.worker import Order, work
-
-    job = case.job(folder, num_steps=num_steps)
-    scratch, output = (open_folder(f"{folder}/{task}/{name}") for name in ("scratch", "output"))
+def _order(case: Case, folder: str, num_steps: int, run: str) -> Any:
     resources = Resources(
         num_workers=case.ranks, num_gpus=0, cpus_per_worker=1, checkpoint_every_steps=num_steps
     )
-    order = Order(job, resources, Silent(), scratch, output, time.time())
-    if task == "probe":
-        seconds = probe(replace(order, job=replace(job, train_tokens={}))).metrics["seconds_per_step"]
-    else:
-        work(order)
-        seconds = _mean_step(Path(folder) / f"{task}/output/logs/metrics.jsonl", job) if rank == 0 else 0.0
-    if rank == 0:
-        answers.put(seconds)
-    dist.barrier()
-    dist.destroy_process_group()
+    return order_in(folder, case.training(num_steps=num_steps), resources, model=case.model, run=run)
 
 
-def _mean_step(path: Path, job: TrainingJob) -> float:
+def _mean_step(path: Path, training: TrainingConfig) -> float:
     lines = [json.loads(line)["metrics"] for line in path.read_text().splitlines()]
     rates = [line["train/tokens_per_second"] for line in lines if "train/tokens_per_second" in line]
-    return statistics.mean(job.training.global_batch_tokens / rate for rate in rates[1:])
+    return statistics.mean(training.global_batch_tokens / rate for rate in rates[1:])
 
 
 if __name__ == "__main__":

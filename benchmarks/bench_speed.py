@@ -2,89 +2,47 @@
 
 Ours is the whole thing: loader, DeepSpeed engine, records, norms. The bare loops have the same model, precision (bf16
 weights, fp32 weights and states in the optimizer) and optimizer, and nothing else; the Hugging Face Trainer and litgpt
-run their own loops on their own models of the same shape. All wait at their data loader until it is their turn, and
-make so many steps: they take turns within one process.
+run their own loops on their own models of the same shape. Each has a process, and waits at its data loader until it is
+its turn to make so many steps. Freed memory is kept for the next step in ours, and so it is in the bare loops and in
+the peers at their best settings.
 
-Limits: 0.97 of the faster bare loop; 1.1 times the peers at their best settings, 1.4 times at their defaults; under 2%
-of a step that is not forward, backward, optimizer or exchange.
+Limits: 0.97 of the fastest bare loop; 1.1 times the peers at their best settings, 1.4 times at their defaults.
 """
 
 import os
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from measure import Contender, arguments, compare, publish
-from one_rank import MODEL, NEVER, VOCAB_SIZE, join, order_in, write_tokens
+from measure import arguments, compare, publish
+from trainings import MODEL, NEVER, VOCAB_SIZE, in_turn, order_in, write_tokens
 
 from pipeline.dag.resources import Resources
 from pipeline.training.config import TrainingConfig
 
 SEQUENCES, SEQ_LEN = 4, 512
 TOKENS = SEQUENCES * SEQ_LEN
-BARE, BEST, DEFAULT, OVERHEAD = 0.97, 1.1, 1.4, 0.02
-
-
-@dataclass
-class Turns:
-    """Hands out a batch whenever the trainer that runs in a thread of its own may make a step."""
-
-    steps: int
-    "Of each turn."
-    batch: Callable[[], Any]
-    _go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    _asked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    _error: list[BaseException] = field(default_factory=list)
-
-    def __iter__(self) -> Iterator[Any]:
-        while True:
-            self._asked.release()
-            self._go.acquire()
-            yield self.batch()
-
-    def begin(self, trainer: Callable[[], None]) -> Contender:
-        """Let the trainer come to its loader; what makes its next steps."""
-
-        def work() -> None:
-            try:
-                trainer()
-            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-                self._error.append(error)
-            self._asked.release()
-
-        threading.Thread(target=work, daemon=True).start()
-        self._wait()
-        return self._turn
-
-    def _turn(self) -> float:
-        for _ in range(self.steps):
-            self._go.release()
-            self._wait()
-        return self.steps * TOKENS
-
-    def _wait(self) -> None:
-        self._asked.acquire()
-        if self._error:
-            raise self._error[0]
+BARE, BEST, DEFAULT = 0.97, 1.1, 1.4
+Turns = Callable[[Callable[[], Any]], Iterator[Any]]
+"""From a function that makes a batch, the batches of the turns that come."""
 
 
 def main() -> int:
     parser = arguments(__doc__ or "")
     parser.add_argument("--steps", type=int, default=2, help="of each turn (default 2)")
-    parser.add_argument("--only", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
+    parser.add_argument("--only", nargs="+", default=list(TRAINERS), choices=TRAINERS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_tokens(Path(folder) / "tokens")
         os.chdir(folder)
-        join(folder)
+        turns = {"steps": options.steps, "units": options.steps * TOKENS, "world_size": 1}
         contenders = {
-            name: make(Turns(options.steps, _tokens), folder)
-            for name, make in CONTENDERS.items()
+            name: in_turn(trainer, folder, **turns, **({"environment": {}} if "default" in name else {}))
+            for name, trainer in TRAINERS.items()
             if name in options.only
         }
         peers = {name: LEAST[name] for name in contenders if name in LEAST}
@@ -103,49 +61,47 @@ def _tokens() -> torch.Tensor:
     return torch.randint(VOCAB_SIZE, (SEQUENCES, SEQ_LEN + 1))
 
 
-def headrace(turns: Turns, folder: str, **settings: Any) -> Contender:
+def headrace(turns: Turns, folder: str) -> None:
     from pipeline.training.pulse import Pulse
     from pipeline.training.ranks import current_ranks
     from pipeline.training.worker import assemble
 
     config = TrainingConfig(num_steps=NEVER, warmup_steps=1, seq_len=SEQ_LEN, global_batch_tokens=TOKENS)
-    order = order_in(folder, config, Resources(num_gpus=0, micro_batch_size=SEQUENCES, **settings))
-    training = assemble(order, current_ranks(), Pulse())
+    order = order_in(folder, config, Resources(num_gpus=0, micro_batch_size=SEQUENCES))
     steps = iter(range(NEVER))
-    turns.batch = lambda: next(steps)
-    return turns.begin(lambda: training.run(turns))
+    assemble(order, current_ranks(), Pulse()).run(turns(lambda: next(steps)))
 
 
-def bare(turns: Turns, _folder: str, *, compiled: bool) -> Contender:
+def bare(turns: Turns, _folder: str, *, compiled: str) -> None:
     """The least that trains this model: bf16 weights, and fused AdamW on their fp32 copies."""
+    from model.decoder import decoder
     from model.objectives import CausalLM
     from model.registry import build_model
+    from pipeline.training.compiling import compile_blocks
 
     objective = CausalLM(build_model(MODEL))
     weights = list(objective.parameters())
     masters = [weight.detach().clone() for weight in weights]
     objective.bfloat16()
     optimizer = torch.optim.AdamW(masters, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    loss_of = torch.compile(objective) if compiled else objective
-
-    def train() -> None:
-        for tokens in turns:
-            loss = loss_of(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()).loss_sum / TOKENS
-            loss.backward()
-            for master, weight in zip(masters, weights, strict=True):
-                assert weight.grad is not None
-                master.grad, weight.grad = weight.grad.float(), None
-            torch.nn.utils.clip_grad_norm_(masters, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            with torch.no_grad():
-                torch._foreach_copy_(weights, masters)
-            float(loss)
-
-    return turns.begin(train)
+    if compiled == "blocks":
+        compile_blocks(decoder(objective.model))
+    loss_of = torch.compile(objective) if compiled == "whole" else objective
+    for tokens in turns(_tokens):
+        loss = loss_of(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()).loss_sum / TOKENS
+        loss.backward()
+        for master, weight in zip(masters, weights, strict=True):
+            assert weight.grad is not None
+            master.grad, weight.grad = weight.grad.float(), None
+        torch.nn.utils.clip_grad_norm_(masters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            torch._foreach_copy_(weights, masters)
+        loss.item()
 
 
-def hugging_face(turns: Turns, folder: str, *, compiled: bool) -> Contender:
+def hugging_face(turns: Turns, folder: str, *, compiled: bool) -> None:
     """Its Trainer on its LLaMA, weights in fp32 and mathematics in bf16 by autocast."""
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
@@ -180,15 +136,13 @@ def hugging_face(turns: Turns, folder: str, *, compiled: bool) -> Contender:
 
     class InTurn(Trainer):
         def get_train_dataloader(self) -> Any:
-            return turns
+            return turns(batch)
 
-    turns.batch = batch
-    return turns.begin(lambda: InTurn(model, settings).train() and None)
+    InTurn(model, settings).train()
 
 
-def litgpt(turns: Turns, folder: str, *, precision: str | None) -> Contender:
+def litgpt(turns: Turns, folder: str, *, precision: str | None) -> None:
     """Its `pretrain`, which compiles its model."""
-    from litgpt import Config
     from litgpt.args import EvalArgs, TrainArgs
     from litgpt.data import DataModule
     from litgpt.pretrain import setup
@@ -196,7 +150,7 @@ def litgpt(turns: Turns, folder: str, *, precision: str | None) -> Contender:
 
     class InTurn(IterableDataset):  # type: ignore[type-arg]
         def __iter__(self) -> Any:
-            return iter(turns)
+            return turns(_tokens)
 
     class Tokens(DataModule):
         def connect(self, *_args: Any, **_settings: Any) -> None:
@@ -208,7 +162,35 @@ def litgpt(turns: Turns, folder: str, *, precision: str | None) -> Contender:
         def val_dataloader(self) -> Any:
             return DataLoader([_tokens()] * 4, batch_size=None)
 
-    shape = Config(
+    train = TrainArgs(
+        global_batch_size=SEQUENCES,
+        micro_batch_size=SEQUENCES,
+        max_tokens=NEVER,
+        max_seq_length=SEQ_LEN,
+        max_norm=1.0,
+        lr_warmup_steps=1,
+        tie_embeddings=True,
+        save_interval=None,
+        log_interval=1000,
+    )
+    setup(
+        "llama-32m",
+        model_config=_of_litgpt(),
+        out_dir=Path(folder) / f"litgpt-{precision}",
+        precision=precision,
+        data=Tokens(),
+        train=train,
+        eval=EvalArgs(interval=NEVER, max_iters=1),
+        logger_name="csv",
+        devices=1,
+    )
+
+
+def _of_litgpt() -> Any:
+    """`MODEL` in its words."""
+    from litgpt import Config
+
+    return Config(
         name="llama-32m",
         block_size=SEQ_LEN,
         padded_vocab_size=VOCAB_SIZE,
@@ -223,44 +205,21 @@ def litgpt(turns: Turns, folder: str, *, precision: str | None) -> Contender:
         norm_class_name="RMSNorm",
         mlp_class_name="LLaMAMLP",
     )
-    train = TrainArgs(
-        global_batch_size=SEQUENCES,
-        micro_batch_size=SEQUENCES,
-        max_tokens=NEVER,
-        max_seq_length=SEQ_LEN,
-        max_norm=1.0,
-        lr_warmup_steps=1,
-        tie_embeddings=True,
-        save_interval=None,
-        log_interval=1000,
-    )
-    turns.batch = _tokens
-    return turns.begin(
-        lambda: setup(
-            "llama-32m",
-            model_config=shape,
-            out_dir=Path(folder) / f"litgpt-{precision}",
-            precision=precision,
-            data=Tokens(),
-            train=train,
-            eval=EvalArgs(interval=NEVER, max_iters=1),
-            logger_name="csv",
-            devices=1,
-        )
-    )
 
 
-CONTENDERS: dict[str, Callable[..., Contender]] = {
+TRAINERS: dict[str, Callable[..., None]] = {
     "headrace": headrace,
-    "bare, compiled": lambda turns, folder: bare(turns, folder, compiled=True),
-    "bare, eager": lambda turns, folder: bare(turns, folder, compiled=False),
-    "transformers, compiled": lambda turns, folder: hugging_face(turns, folder, compiled=True),
-    "transformers, default": lambda turns, folder: hugging_face(turns, folder, compiled=False),
-    "litgpt, bf16-mixed": lambda turns, folder: litgpt(turns, folder, precision="bf16-mixed"),
-    "litgpt, default": lambda turns, folder: litgpt(turns, folder, precision=None),
+    "bare, compiled": partial(bare, compiled="whole"),
+    "bare, blocks compiled": partial(bare, compiled="blocks"),
+    "bare, eager": partial(bare, compiled=""),
+    "transformers, compiled": partial(hugging_face, compiled=True),
+    "transformers, default": partial(hugging_face, compiled=False),
+    "litgpt, bf16-mixed": partial(litgpt, precision="bf16-mixed"),
+    "litgpt, default": partial(litgpt, precision=None),
 }
 LEAST = {
     "bare, compiled": BARE,
+    "bare, blocks compiled": BARE,
     "bare, eager": BARE,
     "transformers, compiled": BEST,
     "transformers, default": DEFAULT,

@@ -15,6 +15,7 @@ from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Channel
 from pipeline.errors import ConfigError, StageFailedError
+from pipeline.training.allocation import ALLOCATION
 from pipeline.training.beginning import check_job
 from pipeline.training.config import TrainingConfig
 from pipeline.training.failure import as_rank_error, first_cause
@@ -185,6 +186,7 @@ def _trainer(
             storage_path=storage,  # our checkpoints are in `scratch`; Ray Train is given none to copy
             failure_config=FailureConfig(max_failures=failures),
             logging_config=LoggingConfig(log_level="WARNING"),  # what goes well is on the channel
+            worker_runtime_env={"env_vars": ALLOCATION},
         ),
     )
 
