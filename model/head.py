@@ -21,8 +21,8 @@ from model.layers import Linear
 IGNORED_LABEL = -100
 """A position with this label has no target: no loss, no gradient."""
 
-CHUNK_LOGITS = {"cpu": 2**21, "accelerator": 2**26}
-"""Logits held at once, in elements: in fp32 8 MiB, which stay in a CPU's cache, and 256 MiB, which keep a GPU busy."""
+CHUNK_LOGITS = {"cpu": 2**23, "accelerator": 2**26}
+"""Logits held at once, in elements: in fp32 32 and 256 MiB, beyond which larger products are hardly faster."""
 
 MIN_CHUNK_TOKENS = 256
 """A chunk has at least so many tokens, so that its matrix products stay efficient at a large vocabulary."""
@@ -44,7 +44,7 @@ class VocabularyHead(Linear):
     def __init__(self, hidden_size: int, vocab_size: int, *, bias: bool = False) -> None:
         super().__init__(hidden_size, vocab_size, bias=bias)
         self.cross_entropy: CrossEntropy = cross_entropy
-        "Of a whole chunk; a compiled one may take its place. What is left over is of another size each time."
+        "Of a chunk; a compiled one, of any number of tokens, may take its place."
 
     def forward(  # type: ignore[override]
         self, x: Tensor, labels: Tensor | None = None, *, smoothing: float = 0.0
@@ -79,7 +79,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         labels: Tensor,
         smoothing: float,
         grad_enabled: bool,  # noqa: FBT001
-        of_whole_chunk: CrossEntropy,
+        of_chunk: CrossEntropy,
     ) -> tuple[Tensor, Tensor]:
         wants_x, wants_weight, wants_bias = (grad_enabled and wanted for wanted in ctx.needs_input_grad[:3])
         loss = torch.zeros((), dtype=torch.float32, device=x.device)
@@ -92,7 +92,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(labels), step):
             rows = slice(start, start + step)
             logits = F.linear(x[rows], weight, bias)  # [n, V]
-            of_chunk = of_whole_chunk if len(logits) == step else cross_entropy
             chunk_losses, grad_logits = of_chunk(logits, labels[rows], smoothing)
             loss += chunk_losses.sum()
             losses[rows] = chunk_losses

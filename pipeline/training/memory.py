@@ -13,7 +13,7 @@ from pipeline.training.config import WEIGHTS_STAGE, BatchSplit, OptimizerKind, P
 
 GIB = 1 << 30
 FP32, HALF = 4, 2
-HEAD_CHUNK_LOGITS, HEAD_CHUNK_TOKENS = {"cpu": 1 << 21, "accelerator": 1 << 26}, 256
+HEAD_CHUNK_LOGITS, HEAD_CHUNK_TOKENS = {"cpu": 1 << 23, "accelerator": 1 << 26}, 256
 """Logits that the vocabulary head holds at once, by device, or tokens of them, if that is more: see `model.head`."""
 REDUCE_BUCKET = 200_000_000
 """Gradients that DeepSpeed gathers before it sends them to the other ranks, at most: its reduce_bucket_size."""
