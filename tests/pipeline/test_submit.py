@@ -180,7 +180,7 @@ def test_a_verb_runs_on_the_cluster_and_its_log_comes_back(submit, place):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["plan", "bass", "recipe=mine.yaml"], 2, 'did you mean "base"'),
+        pytest.param(["plan", "bass", "recipe=mine.yaml"], 2, 'did you mean "base"', marks=pytest.mark.soak),
         (["plan", "recipe=other"], 3, "/nowhere"),
     ],
 )

@@ -142,12 +142,12 @@ def losses_in(folder: Path) -> list[float]:
 
 @pytest.fixture
 def process_group() -> None:
-    """This process as the only rank."""
+    """This process as the only rank; of one thread, since others want the cores too."""
     import torch.distributed as dist
 
     from pipeline.training.runtime import prepare_process
 
-    prepare_process(threads=2)
+    prepare_process(threads=1)
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     if not dist.is_initialized():
         store = dist.HashStore()
@@ -204,6 +204,19 @@ class Runs:
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(tmp_path_factory.mktemp("runs"))
+
+
+KILLED_STEPS = 200
+KILLED = {"num_workers": 2, "zero_stage": 2, "checkpoint_every_steps": 10}
+"""Resources of trainings that something happens to."""
+
+
+@pytest.fixture(scope="session")
+def whole(runs: Runs, make_job: Callable[..., TrainingJob]) -> tuple[TrainingJob, bytes]:
+    """A job, and its weights where nothing happens to it."""
+    job = make_job(num_steps=KILLED_STEPS)
+    runs.run([runs.order(job, "whole", **KILLED)], world_size=2)
+    return job, runs.weights("whole")
 
 
 @pytest.fixture(scope="module")

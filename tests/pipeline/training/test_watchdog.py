@@ -15,7 +15,7 @@ from pipeline.dag.following import Following
 from pipeline.errors import StageFailedError
 from pipeline.training.pulse import Phase, Pulse, Sight, collective_name, num_collectives
 from pipeline.training.watchdog import Seen, find_culprit
-from tests.pipeline.training.launcher import Launcher
+from tests.pipeline.training.conftest import KILLED, KILLED_STEPS
 
 slow = pytest.mark.slow
 
@@ -90,16 +90,7 @@ def test_a_wait_for_tokens_is_no_silence(tmp_path):
     assert pulses[0].look().silent_seconds > 0.3
 
 
-SETTINGS = {"num_workers": 2, "checkpoint_every_steps": 10, "hang_seconds": 3.0}
-NUM_STEPS = 400
-
-
-@pytest.fixture(scope="module")
-def whole(ray_cluster, make_job, tmp_path_factory):
-    """The weights of a run in which nobody hangs, and its job."""
-    job, launcher = make_job(num_steps=NUM_STEPS), Launcher(ray_cluster, tmp_path_factory.mktemp("whole"))
-    launcher.run(job, "whole", **SETTINGS)
-    return job, launcher.weights("whole")
+SETTINGS = KILLED | {"hang_seconds": 3.0}
 
 
 def wait_for_beats(launcher, name):
@@ -112,7 +103,8 @@ def wait_for_beats(launcher, name):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("stopped", [pytest.param(0, marks=pytest.mark.soak), pytest.param(1, marks=slow)])
+@pytest.mark.soak
+@pytest.mark.parametrize("stopped", [0, 1])
 def test_a_rank_that_stands_still_is_named_ended_and_started_again(launcher, whole, stopped):
     job, weights = whole
     thread, outcome = launcher.start(job, "stopped", **SETTINGS)
@@ -123,7 +115,7 @@ def test_a_rank_that_stands_still_is_named_ended_and_started_again(launcher, who
     os.kill(processes[stopped].pid, signal.SIGSTOP)
     thread.join(timeout=120)
     assert not thread.is_alive(), "the rank that hangs was not found"
-    assert outcome["result"].counters["steps"] == NUM_STEPS
+    assert outcome["result"].counters["steps"] == KILLED_STEPS
     notes = launcher.notes()
     hangs = [note for note in notes if "hangs: it stands still as a whole" in note]
     assert len(hangs) == 1
@@ -168,7 +160,7 @@ def test_a_rank_that_hangs_in_a_call_tells_its_stacks_and_comes_back(launcher, w
 def test_a_rank_that_always_hangs_ends_the_run_in_words(launcher, make_job):
     launcher.channel = hanging_channel(launcher.channel, None, from_step=30)
     with pytest.raises(StageFailedError) as raised:
-        launcher.run(make_job(num_steps=NUM_STEPS), "always", **(SETTINGS | {"max_failures": 0}))
+        launcher.run(make_job(num_steps=KILLED_STEPS), "always", **(SETTINGS | {"max_failures": 0}))
     assert "rank 0 hangs" in raised.value.what
     assert "its last collective is number " in raised.value.where
     assert "goes on from the last checkpoint" in raised.value.do

@@ -10,32 +10,33 @@ import pytest
 from pipeline.dag.folder import open_folder
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError, HeadraceError, StageFailedError
+from pipeline.training.allocation import ALLOCATION
 from pipeline.training.placement import settled
 from pipeline.training.workers import launch
+from tests.pipeline.training.conftest import KILLED, KILLED_STEPS
 
 slow = pytest.mark.slow
 
 
 @slow
-def test_a_killed_rank_comes_back_and_the_bytes_are_the_same(launcher, make_job):
-    job = make_job(num_steps=400, eval_every_steps=100)
-    resources = {"num_workers": 2, "checkpoint_every_steps": 10, "zero_stage": 2}
-    launcher.run(job, "whole", **resources)
-    thread, outcome = launcher.start(job, "killed", **resources)
+def test_a_killed_rank_comes_back_and_the_bytes_are_the_same(launcher, whole):
+    job, weights = whole
+    thread, outcome = launcher.start(job, "killed", **KILLED)
     launcher.wait_for_checkpoint("killed")
-    time.sleep(random.random())
+    time.sleep(random.random() / 2)
     victims = launcher.rank_processes()
     assert len(victims) == 2
+    assert all(victim.environ().items() >= ALLOCATION.items() for victim in victims)  # as they were started
     os.kill(random.choice(victims).pid, signal.SIGKILL)
     thread.join(timeout=300)
-    assert outcome["result"].counters["steps"] == 400
+    assert outcome["result"].counters["steps"] == KILLED_STEPS
     assert any("resumed from the checkpoint of step" in note for note in launcher.notes())
-    assert launcher.weights("killed") == launcher.weights("whole")
+    assert launcher.weights("killed") == weights
     lines = (launcher.root / "killed/output/logs/metrics.jsonl").read_text().splitlines()
-    assert sum('"train/loss"' in line for line in lines) == 400
+    assert sum('"train/loss"' in line for line in lines) == KILLED_STEPS
 
 
-@slow
+@pytest.mark.soak
 def test_a_failure_that_would_happen_again_is_told_at_once(launcher, make_job):
     started_at = time.monotonic()
     with pytest.raises(StageFailedError) as raised:

@@ -82,18 +82,10 @@ def test_an_interrupted_run_ends_with_130_and_is_on_record(make_tiny, headrace, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("bad.jsonl", b'{"text": "fine"}\n{"text": \n', "bad.jsonl"),
-        ("bad.txt", b"caf\xe9 \xff", "bad.txt"),
-        ("bad.txt.gz", b"\x1f\x8b\x08\x00broken", "bad.txt.gz"),
-    ],
-)
-def test_damaged_input_ends_with_3_and_names_the_file(make_tiny, tmp_path, name, content, words):
+def test_damaged_input_ends_with_3_and_names_the_file(make_tiny, tmp_path):
     tiny = make_tiny()
-    (tiny.recipe.parent / "corpus" / name).write_bytes(content)
+    (tiny.recipe.parent / "corpus/bad.jsonl").write_bytes(b'{"text": "fine"}\n{"text": \n')
     done = headrace_process(tmp_path, "run", "clean", *tiny.overrides)
     assert done.returncode == 3, done.stdout + done.stderr
-    assert words in done.stdout + done.stderr
+    assert "bad.jsonl" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
