@@ -47,6 +47,13 @@ class KVCache:
         self.length = 0  # columns filled so far, padding included
         self.num_alike = 0  # columns at the start that copies of a prompt have in common
         self.max_position = config.max_seq_len - 1
+        self.tables: tuple[Tensor, ...] = ()
+        "What a model looks up by position, one row for each, and keeps here; empty until then."
+
+    @property
+    def num_positions(self) -> int:
+        """Positions that its tokens may have: 0 to one less."""
+        return min(self.keys.shape[2], self.max_position + 1)
 
     def store(self, layer: int, *, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add key and value [B, T, K, D] of the new tokens; returns those of all tokens so far [B, S, K, D]."""
@@ -72,11 +79,13 @@ class KVCache:
             apart.copy_(apart[:, rows])
 
     def position_ids(self, num_tokens: int) -> Tensor:
-        """[B, T] positions of the next tokens, counted without padding (which, never attended to, reads as 0).
+        """[B or 1, T] positions of the next tokens, counted without padding (which, never attended to, reads as 0).
 
         A row that was full and goes on only because others in its batch do stays at the last position.
         """
         columns = torch.arange(self.length, self.length + num_tokens, device=self.num_padding.device)
+        if not self.padded:
+            return columns[None]
         return (columns - self.num_padding[:, None]).clamp(0, self.max_position)
 
     def mask(self, num_tokens: int) -> Tensor | None:
