@@ -23,7 +23,8 @@ class Sampler:
         """int64 [B] from fp32 logits [B, V]."""
         if self.settings.temperature == 0:
             return logits.argmax(dim=-1)
-        probs, ids = torch.softmax(logits.double() / self.settings.temperature, dim=-1).sort(
+        below = logits.double() - logits.amax(dim=-1, keepdim=True)  # 0 of the likeliest, however cold it is
+        probs, ids = torch.softmax(below / self.settings.temperature, dim=-1).sort(
             dim=-1, descending=True, stable=True
         )
         kept = num_kept(probs, self.settings)  # [B, 1]

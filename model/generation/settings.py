@@ -17,6 +17,12 @@ class EarlyStopping(Enum):
     'Where no length that it may reach would make it score above (`"never"`).'
 
 
+MAX_BEAMS = 1000
+"Each holds a cache of its own."
+MAX_LENGTH_PENALTY = 10.0
+"Beyond it, and below its negative, a power of a length is no number that a score can be divided by."
+
+
 @dataclass(frozen=True)
 class Generation:
     """How the answer to a prompt is chosen."""
@@ -34,9 +40,9 @@ class Generation:
     repetition_penalty: float = 1.0
     "Logits of tokens that were there before are divided by it, or times it below 0 (Keskar et al. 2019, 4.1); > 0."
     num_beams: int = 1
-    "Answers that are followed at once, of which the best is given; 1: no beam search; >= 1."
+    "Answers that are followed at once, of which the best is given; 1: no beam search; 1 to 1,000."
     length_penalty: float = 1.0
-    "An answer of n tokens scores log p / n^length_penalty: above 0 prefers longer answers; any number."
+    "An answer of n tokens scores log p / n^length_penalty: above 0 prefers longer answers; -10 to 10."
     early_stopping: EarlyStopping = EarlyStopping.likely
     "When a beam search ends."
     stop: tuple[str, ...] = ()
@@ -57,8 +63,8 @@ class Generation:
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("min_p", 0 <= self.min_p <= 1, "0 to 1"),
             ("repetition_penalty", 0 < self.repetition_penalty < infinite, "above 0; 1 is none"),
-            ("num_beams", self.num_beams >= 1, "1 or more; 1 is no beam search"),
-            ("length_penalty", -infinite < self.length_penalty < infinite, "a finite number"),
+            ("num_beams", 1 <= self.num_beams <= MAX_BEAMS, f"1 to {MAX_BEAMS:,}; 1 is no beam search"),
+            ("length_penalty", abs(self.length_penalty) <= MAX_LENGTH_PENALTY, "-10 to 10"),
             ("stop", all(self.stop), "texts of one character or more"),
             ("seed", 0 <= self.seed < 1 << 63, "0 or more, below 2^63"),
         ]

@@ -73,10 +73,10 @@ def test_the_penalty_is_that_of_transformers(scores, penalty, data):
     torch.testing.assert_close(ours(scores), theirs)
 
 
-@pytest.mark.parametrize("settings", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}])
+@pytest.mark.parametrize("settings", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}, {"temperature": 1e-320}])
 def test_the_narrowest_sample_is_the_likeliest_token(settings):
     scores = torch.randn(50, 300)
-    sampler = Sampler(Generation(temperature=1.0, **settings), num_rows=50)
+    sampler = Sampler(Generation(**{"temperature": 1.0} | settings), num_rows=50)
     assert torch.equal(sampler.choose(scores), scores.argmax(-1))
 
 
@@ -88,6 +88,8 @@ def test_the_narrowest_sample_is_the_likeliest_token(settings):
         ({"min_p": float("nan")}, "min_p is nan"),
         ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
         ({"num_beams": 0}, "num_beams is 0"),
+        ({"num_beams": 10**9}, "num_beams is 1000000000"),
+        ({"length_penalty": 1e300}, "length_penalty is 1e+300"),
         ({"length_penalty": float("inf")}, "length_penalty is inf"),
         ({"stop": ("a", "")}, "stop is"),
         ({"seed": -1}, "seed is -1"),
