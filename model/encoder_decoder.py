@@ -1,4 +1,4 @@
-"""What the objectives, storage and export may rely on in an encoder-decoder."""
+"""What the objectives, generation, storage and export may rely on in an encoder-decoder."""
 
 from abc import abstractmethod
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from model.base import LanguageModel
+from model.cache import KVCache, SourceCache
 
 
 class EncoderDecoder(LanguageModel):
@@ -30,6 +31,7 @@ class EncoderDecoder(LanguageModel):
         attention_mask: Tensor | None = None,
         document_ids: Tensor | None = None,
         decoder_document_ids: Tensor | None = None,
+        cache: SourceCache | None = None,
     ) -> Tensor:
         """Hidden states [B, T, C] of the target, of which each token sees itself, those before, and the whole memory.
 
@@ -39,7 +41,15 @@ class EncoderDecoder(LanguageModel):
             attention_mask: of the source, as `document_ids`; see `hidden`.
             document_ids: likewise.
             decoder_document_ids: of the target.
+            cache: what `new_cache` made of this source, and earlier tokens filled; the new ones are added. Excludes
+                document ids.
         """
+
+    def new_cache(self, memory: Tensor, *, attention_mask: Tensor | None, capacity: int) -> SourceCache:
+        """What `decode` keeps of a source [B, S, C], with its mask [B, S], and of up to `capacity` target tokens."""
+        none = torch.zeros(len(memory), dtype=torch.long, device=memory.device)  # a target has no padding
+        target = KVCache(self.config, num_padding=none, capacity=capacity, dtype=memory.dtype)
+        return SourceCache(memory, attention_mask=attention_mask, target=target)
 
     def hidden(
         self,

@@ -16,13 +16,14 @@ Letters: B batch, T time, C hidden, H query heads, K key-value heads, D head dim
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.cache import KVCache
-from model.config import LlamaConfig
+from model.config import LlamaConfig, RopeKind
 from model.decoder import Decoder
 from model.head import VocabularyHead
 from model.layers import Embedding, Linear, RMSNorm, attention, window_mask
@@ -48,12 +49,12 @@ class Attention(nn.Module):
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None
     ) -> Tensor:
         qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [B, T, H+2K, D]
-        turned, value = torch.split(qkv, [self.num_heads + self.num_kv_heads, self.num_kv_heads], dim=2)
+        turned, value = qkv.split_with_sizes((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=2)
         if self.query_norm is not None and self.key_norm is not None:
-            query, key = torch.split(turned, [self.num_heads, self.num_kv_heads], dim=2)
+            query, key = turned.split_with_sizes((self.num_heads, self.num_kv_heads), dim=2)
             turned = torch.cat((self.query_norm(query), self.key_norm(key)), dim=2)
         turned = rotate(turned, cos=cos, sin=sin)  # queries and keys in one pass: [B, T, H+K, D]
-        query, key = torch.split(turned, [self.num_heads, self.num_kv_heads], dim=2)
+        query, key = turned.split_with_sizes((self.num_heads, self.num_kv_heads), dim=2)
         if cache is not None:
             key, value = cache.store(self.layer, key=key, value=value)  # [B, S, K, D]
         out: Tensor = self.output(attention(query, key=key, value=value, mask=mask))
@@ -120,6 +121,22 @@ class Llama(Decoder):
             std = 0.02 / math.sqrt(2 * self.config.num_layers) if into_stream else 0.02
             nn.init.normal_(parameter, std=std, generator=generator)
 
+    def angles(self, position_ids: Tensor, cache: KVCache | None, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Cosines and sines [.., T, 1, D/2]; of a cache, looked up in tables that its first tokens make."""
+        scaling = self.config.rope_scaling
+        of = partial(
+            rotary_angles,
+            head_dim=self.config.attention_head_dim,
+            theta=self.config.rope_theta,
+            scaling=scaling,
+        )
+        if cache is None or scaling.kind is RopeKind.dynamic:  # whose angles change with the length
+            return tuple(table.to(dtype) for table in of(position_ids))
+        if not cache.tables:
+            every = torch.arange(cache.num_positions, device=position_ids.device)
+            cache.tables = tuple(table.to(dtype) for table in of(every))
+        return tuple(table[position_ids] for table in cache.tables)
+
     def hidden(
         self,
         input_ids: Tensor,
@@ -147,13 +164,7 @@ class Llama(Decoder):
                 num_keys=num_tokens + (0 if cache is None else cache.length),
                 device=x.device,
             )
-        tables = rotary_angles(
-            position_ids,
-            head_dim=self.config.attention_head_dim,
-            theta=self.config.rope_theta,
-            scaling=self.config.rope_scaling,
-        )
-        cos, sin = (table.to(x.dtype) for table in tables)
+        cos, sin = self.angles(position_ids, cache, x.dtype)
         for block in self.blocks:
             x = self.through(block, x, cos, sin, mask, cache)
         if cache is not None:

@@ -19,14 +19,14 @@ decoder reads a whole target at once. The steps themselves are PyTorch's kernels
 Letters: B batch, T time, S time of the source, N texts, L length of the longest, C hidden, V vocab.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from model.base import LanguageModel
+from model.cache import RecurrentCache, SourceCache
 from model.config import Cell, RnnConfig, RnnEncoderConfig, RnnSeq2SeqConfig
 from model.decoder import Decoder
 from model.encoder import Encoder
@@ -56,25 +56,6 @@ class Vanilla(_Unfilled, nn.RNN):
 
 
 CELLS: dict[Cell, Callable[..., nn.RNNBase]] = {Cell.lstm: LSTM, Cell.gru: GRU, Cell.vanilla: Vanilla}
-
-
-class RecurrentCache:
-    """The state of every layer behind what has been read: what generation keeps, however long the text.
-
-    `num_padding` [B] counts the padding at the start of each row of the first tokens, which is not read.
-    """
-
-    def __init__(self, num_layers: int, *, num_padding: Tensor) -> None:
-        self.num_padding = num_padding
-        self.states: list[Any] = [None] * num_layers
-        self.length = 0  # columns read so far, padding included
-
-    def is_real(self, num_tokens: int) -> Tensor | None:
-        """Bool [B, T] of the next tokens; None where none of them is padding."""
-        if self.length > 0 or not bool(self.num_padding.any()):
-            return None
-        columns = torch.arange(num_tokens, device=self.num_padding.device)
-        return columns >= self.num_padding[:, None]
 
 
 class Layer(nn.Module):
@@ -179,7 +160,7 @@ class Rnn(Decoder):
         texts = segments(None if cache is None else cache.is_real(input_ids.shape[1]), document_ids)
         x = read(self, self.blocks, input_ids, texts, cache)  # [B, T, C]
         if cache is not None:
-            cache.length += input_ids.shape[1]
+            cache.advance(input_ids.shape[1])
         return x
 
 
@@ -238,6 +219,12 @@ class RnnSeq2Seq(EncoderDecoder):
     ) -> Tensor:
         return read(self, self.encoder_blocks, input_ids, segments(attention_mask, document_ids))  # [B, S, C]
 
+    def new_cache(self, memory: Tensor, *, attention_mask: Tensor | None, capacity: int) -> SourceCache:
+        del capacity
+        none = torch.zeros(len(memory), dtype=torch.long, device=memory.device)
+        target = RecurrentCache(self.config.num_layers, num_padding=none)
+        return SourceCache(memory, attention_mask=attention_mask, target=target)
+
     def decode(
         self,
         decoder_input_ids: Tensor,
@@ -246,26 +233,39 @@ class RnnSeq2Seq(EncoderDecoder):
         attention_mask: Tensor | None = None,
         document_ids: Tensor | None = None,
         decoder_document_ids: Tensor | None = None,
+        cache: SourceCache | None = None,
     ) -> Tensor:
         x = self.embedding(decoder_input_ids)  # [B, T, C]
         texts = segments(None, decoder_document_ids)
         mask = full_mask(attention_mask, decoder_document_ids, document_ids)  # [B, 1, T or 1, S]
+        begins: Sequence[Tensor | None] = [None] * self.config.num_layers
+        if cache is None or cache.length == 0:
+            begins = self.beginnings(memory, mask, texts, decoder_input_ids)
+        if texts is not None:
+            x = texts.apart(x)  # [N, L, C]
+        target = None if cache is None else cache.target
+        for block, begin in zip(self.blocks, begins, strict=True):
+            x = self.through(block, x, None if texts is None else texts.lengths, begin, target)
+        if texts is not None:
+            x = texts.together(x)  # [B, T, C]
+        if cache is not None:
+            cache.advance(x.shape[1])
+        heads = memory[:, :, None]  # [B, S, 1, C]: one head
+        seen = full_attention(self.score(x)[:, :, None], key=heads, value=heads, mask=mask, scale=1.0)
+        return torch.tanh(self.attended(torch.cat((seen, x), dim=-1)))  # [B, T, C]
+
+    def beginnings(
+        self, memory: Tensor, mask: Tensor | None, texts: Segments | None, decoder_input_ids: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The state [N, C] from which each layer begins each target, out of what was read backwards of its source."""
         first = torch.zeros_like(decoder_input_ids[:, 0]) if mask is None else mask[:, 0].int().argmax(-1)
-        rows = torch.arange(len(x), device=x.device)
+        rows = torch.arange(len(memory), device=memory.device)
         if texts is None:
             first = first.view(-1)  # [N]: column of each source's first token; every row is one text
         else:
-            x = texts.apart(x)  # [N, L, C]
             first = texts.first(first.expand_as(decoder_input_ids))
             rows = texts.first(rows[:, None].expand_as(decoder_input_ids))
         backwards = memory[
             rows, first, self.config.hidden_size // 2 :
         ]  # [N, C/2], having read the whole source
-        begins = torch.tanh(self.begin(backwards)).chunk(self.config.num_layers, dim=-1)  # [N, C] each
-        for block, begin in zip(self.blocks, begins, strict=True):
-            x = self.through(block, x, None if texts is None else texts.lengths, begin)
-        if texts is not None:
-            x = texts.together(x)  # [B, T, C]
-        heads = memory[:, :, None]  # [B, S, 1, C]: one head
-        seen = full_attention(self.score(x)[:, :, None], key=heads, value=heads, mask=mask, scale=1.0)
-        return torch.tanh(self.attended(torch.cat((seen, x), dim=-1)))  # [B, T, C]
+        return torch.tanh(self.begin(backwards)).chunk(self.config.num_layers, dim=-1)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.cache import KVCache, SourceCache
 from model.config import T5Config
 from model.encoder_decoder import EncoderDecoder
 from model.head import VocabularyHead
@@ -26,7 +27,7 @@ from model.layers import Embedding, Linear, RMSNorm, document_mask, full_attenti
 
 
 class RelativePositions(nn.Module):
-    """What the distance between a query and a key adds to their score: [1, H, T, T] for T tokens."""
+    """What the distance between a query and a key adds to their score: [1, H, T, S] for the last T of S tokens."""
 
     def __init__(self, config: T5Config, *, both_ways: bool) -> None:
         super().__init__()
@@ -37,10 +38,10 @@ class RelativePositions(nn.Module):
         )
         self.table = Embedding(config.relative_buckets, config.num_heads)
 
-    def forward(self, num_tokens: int) -> Tensor:
-        columns = torch.arange(num_tokens, device=self.table.weight.device)
-        distances = columns[None, :] - columns[:, None]  # [T, T]: key minus query
-        scores: Tensor = self.table(self.bucket(distances))  # [T, T, H]
+    def forward(self, num_queries: int, num_keys: int) -> Tensor:
+        columns = torch.arange(num_keys, device=self.table.weight.device)
+        distances = columns[None, :] - columns[num_keys - num_queries :, None]  # [T, S]: key minus query
+        scores: Tensor = self.table(self.bucket(distances))  # [T, S, H]
         return scores.permute(2, 0, 1)[None]
 
     def bucket(self, distances: Tensor) -> Tensor:
@@ -59,18 +60,21 @@ class RelativePositions(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """x [B, T, C] -> [B, T, C]; scores [B or 1, H, T, T] are added to those of queries and keys."""
+    """x [B, T, C] -> [B, T, C]; scores [B or 1, H, T, S] are added to those of queries and keys."""
 
-    def __init__(self, config: T5Config) -> None:
+    def __init__(self, config: T5Config, *, layer: int) -> None:
         super().__init__()
+        self.layer = layer
         self.head_dim = config.attention_head_dim
         heads = config.num_heads * self.head_dim
         self.qkv = Linear(config.hidden_size, 3 * heads, bias=False)
         self.output = Linear(heads, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, scores: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scores: Tensor, cache: KVCache | None = None) -> Tensor:
         qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [B, T, 3H, D]
         query, key, value = qkv.chunk(3, dim=2)  # [B, T, H, D] each
+        if cache is not None:
+            key, value = cache.store(self.layer, key=key, value=value)  # [B, S, H, D]
         out: Tensor = self.output(full_attention(query, key=key, value=value, mask=scores, scale=1.0))
         return out
 
@@ -78,21 +82,27 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """x [B, T, C] over memory [B, S, C] -> [B, T, C]."""
 
-    def __init__(self, config: T5Config) -> None:
+    def __init__(self, config: T5Config, *, layer: int) -> None:
         super().__init__()
+        self.layer = layer
         self.head_dim = config.attention_head_dim
         heads = config.num_heads * self.head_dim
         self.query = Linear(config.hidden_size, heads, bias=False)
         self.key_value = Linear(config.hidden_size, 2 * heads, bias=False)
         self.output = Linear(heads, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, memory: Tensor, mask: Tensor | None, cache: SourceCache | None = None
+    ) -> Tensor:
         query = self.query(x).unflatten(-1, (-1, self.head_dim))  # [B, T, H, D]
-        key, value = (
-            self.key_value(memory).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)
-        )  # [B, S, H, D] each
+        key, value = self.split(memory) if cache is None else cache.of_layer(self.layer, self.split)
         out: Tensor = self.output(full_attention(query, key=key, value=value, mask=mask, scale=1.0))
         return out
+
+    def split(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Key and value, [B, S, H, D] each."""
+        key, value = self.key_value(memory).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)
+        return key, value
 
 
 class ReluMLP(nn.Module):
@@ -125,10 +135,10 @@ class GatedMLP(nn.Module):
 class EncoderBlock(nn.Module):
     """Two residual steps: attention, then the MLP, each on a normalised copy of the stream."""
 
-    def __init__(self, config: T5Config) -> None:
+    def __init__(self, config: T5Config, *, layer: int) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
-        self.attention = SelfAttention(config)
+        self.attention = SelfAttention(config, layer=layer)
         self.mlp_norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
         self.mlp = GatedMLP(config) if config.gated_mlp else ReluMLP(config)
 
@@ -141,18 +151,26 @@ class EncoderBlock(nn.Module):
 class DecoderBlock(nn.Module):
     """Three residual steps: attention to the target so far, to the source, then the MLP."""
 
-    def __init__(self, config: T5Config) -> None:
+    def __init__(self, config: T5Config, *, layer: int) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
-        self.attention = SelfAttention(config)
+        self.attention = SelfAttention(config, layer=layer)
         self.cross_norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
-        self.cross = CrossAttention(config)
+        self.cross = CrossAttention(config, layer=layer)
         self.mlp_norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
         self.mlp = GatedMLP(config) if config.gated_mlp else ReluMLP(config)
 
-    def forward(self, x: Tensor, scores: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), scores)  # [B, T, C]
-        x = x + self.cross(self.cross_norm(x), memory, mask)
+    def forward(
+        self,
+        x: Tensor,
+        scores: Tensor,
+        memory: Tensor,
+        mask: Tensor | None,
+        cache: SourceCache | None = None,
+    ) -> Tensor:
+        own = None if cache is None else cache.target
+        x = x + self.attention(self.attention_norm(x), scores, own)  # [B, T, C]
+        x = x + self.cross(self.cross_norm(x), memory, mask, cache)
         out: Tensor = x + self.mlp(self.mlp_norm(x))
         return out
 
@@ -166,10 +184,14 @@ class T5(EncoderDecoder):
         super().__init__(config)
         self.embedding = Embedding(self.vocab_size, config.hidden_size)
         self.encoder_positions = RelativePositions(config, both_ways=True)
-        self.encoder_blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.num_layers))
+        self.encoder_blocks = nn.ModuleList(
+            EncoderBlock(config, layer=layer) for layer in range(config.num_layers)
+        )
         self.encoder_norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
         self.positions = RelativePositions(config, both_ways=False)
-        self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_layers))
+        self.blocks = nn.ModuleList(
+            DecoderBlock(config, layer=layer) for layer in range(config.decoder_layers)
+        )
         self.norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
         self.lm_head = VocabularyHead(config.hidden_size, self.vocab_size)
         self.init_weights()
@@ -193,7 +215,7 @@ class T5(EncoderDecoder):
         self, input_ids: Tensor, *, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
     ) -> Tensor:
         x = self.embedding(input_ids)  # [B, S, C]
-        scores = self.encoder_positions(input_ids.shape[1]).to(x.dtype)  # [1, H, S, S]
+        scores = self.encoder_positions(x.shape[1], x.shape[1]).to(x.dtype)  # [1, H, S, S]
         mask = full_mask(attention_mask, document_ids, document_ids)
         if mask is not None:
             scores = scores.masked_fill(~mask, -math.inf)  # [B, H, S, S]
@@ -209,14 +231,21 @@ class T5(EncoderDecoder):
         attention_mask: Tensor | None = None,
         document_ids: Tensor | None = None,
         decoder_document_ids: Tensor | None = None,
+        cache: SourceCache | None = None,
     ) -> Tensor:
         x = self.embedding(decoder_input_ids)  # [B, T, C]
-        documents = decoder_document_ids
-        if documents is None:
-            documents = torch.zeros_like(decoder_input_ids[:1])  # [1, T]
-        scores = self.positions(x.shape[1]).to(x.dtype).masked_fill(~document_mask(documents), -math.inf)
+        num_tokens, num_before = x.shape[1], 0 if cache is None else cache.length
+        scores = self.positions(num_tokens, num_before + num_tokens).to(x.dtype)  # [1, H, T, S]
+        if num_before == 0:
+            documents = decoder_document_ids
+            if documents is None:
+                documents = torch.zeros_like(decoder_input_ids[:1])  # [1, T]
+            scores = scores.masked_fill(~document_mask(documents), -math.inf)
+        assert num_before == 0 or num_tokens == 1, "behind others, one token at a time"
         mask = full_mask(attention_mask, decoder_document_ids, document_ids)
         for block in self.blocks:
-            x = self.through(block, x, scores, memory, mask)
+            x = self.through(block, x, scores, memory, mask, cache)
+        if cache is not None:
+            cache.advance(num_tokens)
         x = self.norm(x)
         return torch.as_tensor(x * self.config.hidden_size**-0.5 if self.config.tie_embeddings else x)

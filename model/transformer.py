@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.cache import KVCache, SourceCache
 from model.config import TransformerConfig
 from model.encoder_decoder import EncoderDecoder, positions_in_documents
 from model.head import VocabularyHead
@@ -51,8 +52,14 @@ class FullAttention(SelfAttention):
 class CausalAttention(SelfAttention):
     """A token of the target sees itself and those before it."""
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def __init__(self, config: TransformerConfig, *, layer: int) -> None:
+        super().__init__(config)
+        self.layer = layer
+
+    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None = None) -> Tensor:
         query, key, value = self.split(x)
+        if cache is not None:
+            key, value = cache.store(self.layer, key=key, value=value)  # [B, S, H, D]
         out: Tensor = self.output(attention(query, key=key, value=value, mask=mask))
         return out
 
@@ -60,20 +67,26 @@ class CausalAttention(SelfAttention):
 class CrossAttention(nn.Module):
     """x [B, T, C] over memory [B, S, C] -> [B, T, C]."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, *, layer: int) -> None:
         super().__init__()
+        self.layer = layer
         self.head_dim = config.attention_head_dim
         self.query = Linear(config.hidden_size, config.hidden_size)
         self.key_value = Linear(config.hidden_size, 2 * config.hidden_size)
         self.output = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, memory: Tensor, mask: Tensor | None, cache: SourceCache | None = None
+    ) -> Tensor:
         query = self.query(x).unflatten(-1, (-1, self.head_dim))  # [B, T, H, D]
-        key, value = (
-            self.key_value(memory).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)
-        )  # [B, S, H, D] each
+        key, value = self.split(memory) if cache is None else cache.of_layer(self.layer, self.split)
         out: Tensor = self.output(full_attention(query, key=key, value=value, mask=mask))
         return out
+
+    def split(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Key and value, [B, S, H, D] each."""
+        key, value = self.key_value(memory).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)
+        return key, value
 
 
 class MLP(nn.Module):
@@ -108,18 +121,26 @@ class EncoderBlock(nn.Module):
 class DecoderBlock(nn.Module):
     """Three residual steps: attention to the target so far, to the source, then the MLP."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, *, layer: int) -> None:
         super().__init__()
-        self.attention = CausalAttention(config)
+        self.attention = CausalAttention(config, layer=layer)
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
-        self.cross = CrossAttention(config)
+        self.cross = CrossAttention(config, layer=layer)
         self.cross_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
         self.mlp = MLP(config)
         self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
 
-    def forward(self, x: Tensor, mask: Tensor | None, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
-        x = self.attention_norm(x + self.attention(x, mask))  # [B, T, C]
-        x = self.cross_norm(x + self.cross(x, memory, memory_mask))
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        cache: SourceCache | None = None,
+    ) -> Tensor:
+        own = None if cache is None else cache.target
+        x = self.attention_norm(x + self.attention(x, mask, own))  # [B, T, C]
+        x = self.cross_norm(x + self.cross(x, memory, memory_mask, cache))
         out: Tensor = self.mlp_norm(x + self.mlp(x))
         return out
 
@@ -142,7 +163,7 @@ class Transformer(EncoderDecoder):
         super().__init__(config)
         self.embedding = Embedding(self.vocab_size, config.hidden_size)
         self.encoder_blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.num_layers))
-        self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.num_layers))
+        self.blocks = nn.ModuleList(DecoderBlock(config, layer=layer) for layer in range(config.num_layers))
         self.lm_head = VocabularyHead(config.hidden_size, self.vocab_size)
         self.init_weights()
 
@@ -163,10 +184,10 @@ class Transformer(EncoderDecoder):
                 bound = math.sqrt(6 / (parameter.shape[1] + parameter.shape[0] // joined))
                 nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
-    def embed(self, ids: Tensor, document_ids: Tensor | None) -> Tensor:
-        """Tokens and their positions [B, T, C]."""
+    def embed(self, ids: Tensor, document_ids: Tensor | None, *, num_before: int = 0) -> Tensor:
+        """Tokens and their positions, from `num_before` on: [B, T, C]."""
         x = self.embedding(ids) * math.sqrt(self.config.hidden_size)
-        positions = positions_in_documents(ids, document_ids)  # [T] or [B, T]
+        positions = positions_in_documents(ids, document_ids) + num_before  # [T] or [B, T]
         return torch.as_tensor(x + sinusoids(positions, hidden_size=self.config.hidden_size).to(x.dtype))
 
     def encode(
@@ -186,10 +207,15 @@ class Transformer(EncoderDecoder):
         attention_mask: Tensor | None = None,
         document_ids: Tensor | None = None,
         decoder_document_ids: Tensor | None = None,
+        cache: SourceCache | None = None,
     ) -> Tensor:
-        x = self.embed(decoder_input_ids, decoder_document_ids)  # [B, T, C]
+        num_tokens, num_before = decoder_input_ids.shape[1], 0 if cache is None else cache.length
+        assert num_before == 0 or num_tokens == 1, "behind others, one token at a time"
+        x = self.embed(decoder_input_ids, decoder_document_ids, num_before=num_before)  # [B, T, C]
         mask = None if decoder_document_ids is None else document_mask(decoder_document_ids)
         memory_mask = full_mask(attention_mask, decoder_document_ids, document_ids)
         for block in self.blocks:
-            x = self.through(block, x, mask, memory, memory_mask)
+            x = self.through(block, x, mask, memory, memory_mask, cache)
+        if cache is not None:
+            cache.advance(num_tokens)
         return x

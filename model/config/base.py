@@ -81,6 +81,11 @@ class ModelConfig:
         return self.num_heads
 
     @property
+    def decoder_layers(self) -> int:
+        """Layers of what writes: those of generation's cache."""
+        return self.num_layers
+
+    @property
     def has_lm_head(self) -> bool:
         """Whether the model has a vocabulary head."""
         return True

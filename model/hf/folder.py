@@ -58,8 +58,10 @@ def export_hf(
     (name,) = dtypes
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})  # transformers reads the format
-    _write_json(folder / "config.json", tokens | family.hf_config() | {"dtype": name, "torch_dtype": name})
-    _write_json(folder / "generation_config.json", tokens)
+    values = family.hf_config()
+    _write_json(folder / "config.json", tokens | values | {"dtype": name, "torch_dtype": name})
+    start = {key: values[key] for key in ("decoder_start_token_id",) if key in values}
+    _write_json(folder / "generation_config.json", tokens | start)
 
 
 def import_hf(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:

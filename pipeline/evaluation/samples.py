@@ -9,7 +9,8 @@ from data.packing import FlatArray
 from data.shards import TokenShards
 from data.tokenizer import Tokenizer
 from model.decoder import Decoder
-from model.generate import generate
+from model.generation.generate import generate
+from model.generation.settings import Generation
 
 PROMPT_TOKENS = 32
 "Of a document, at most half of it, given as the prompt."
@@ -61,7 +62,7 @@ def write_samples(
     if not fitting:
         return []
     ids = [case.ids for case in fitting]
-    written = generate(model, ids, **asdict(sampling), eos_id=tokenizer.eos_id)
+    written = generate(model, ids, Generation(**asdict(sampling)), eos_ids=[tokenizer.eos_id])
     return [
         {
             "prompt": case.prompt,

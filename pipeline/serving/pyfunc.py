@@ -13,18 +13,24 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
 class TextGenerator(PythonModel):
-    """`predict(prompts)` continues each prompt; greedy unless `temperature` is above zero."""
+    """`predict(prompts)` continues each prompt, or writes the target of each source.
+
+    Greedy unless `temperature` is above zero or there are beams.
+    """
 
     def load_context(self, context: PythonModelContext) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
         folder = Path(context.artifacts["export"])
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        self.is_encoder_decoder = bool(config.is_encoder_decoder)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        loaded = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+        kind = AutoModelForSeq2SeqLM if self.is_encoder_decoder else AutoModelForCausalLM
+        loaded = kind.from_pretrained(folder, local_files_only=True)
         self.model = loaded.to(self.device).eval()
 
     def predict(
@@ -35,35 +41,58 @@ class TextGenerator(PythonModel):
         Args:
             context: MLflow's.
             model_input: prompts in the first column; the signature lets MLflow make it from a list of strings.
-            params: `max_new_tokens`, `temperature` (0: greedy), `top_p`, `seed`.
+            params: `max_new_tokens`, `temperature` (0: greedy), `top_k` (0: all), `top_p`, `min_p`,
+                `repetition_penalty`, `num_beams`, `length_penalty`, `stop` (a text; empty: none), `seed`.
 
         Returns:
-            The new text for each prompt, in their order.
+            The new text for each prompt, in their order, up to the text to stop at.
         """
         del context
         import torch
+        from transformers import StoppingCriteriaList
 
         prompts = model_input.iloc[:, 0].tolist()
         options = params or {}
+        stop = str(options.get("stop", ""))
         torch.manual_seed(int(options.get("seed", 0)))
         batch = self.tokenizer(
             prompts, return_tensors="pt", padding=True, add_special_tokens=False, return_token_type_ids=False
         ).to(self.device)
+        begin = 1 if self.is_encoder_decoder else batch["input_ids"].shape[1]
+
+        def has_stop(ids: Any, _scores: Any, **_: Any) -> Any:
+            texts = self.tokenizer.batch_decode(ids[:, begin:], skip_special_tokens=True)
+            return torch.tensor([stop in text for text in texts], device=ids.device)
+
         with torch.inference_mode():
-            ids = self.model.generate(**batch, **_sampling(options), pad_token_id=self.tokenizer.pad_token_id)
-        new_ids = ids[:, batch["input_ids"].shape[1] :]
-        texts: list[str] = self.tokenizer.batch_decode(new_ids, skip_special_tokens=True)
-        return texts
+            ids = self.model.generate(
+                **batch,
+                **_settings(options),
+                pad_token_id=self.tokenizer.pad_token_id,
+                stopping_criteria=StoppingCriteriaList([has_stop] if stop else []),
+            )
+        texts: list[str] = self.tokenizer.batch_decode(ids[:, begin:], skip_special_tokens=True)
+        return [text.partition(stop)[0] if stop else text for text in texts]
 
 
-def _sampling(options: dict[str, Any]) -> dict[str, Any]:
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `generate`; sampling values are left away where it is greedy."""
     temperature = float(options.get("temperature", 0.0))
-    length = {"max_new_tokens": int(options.get("max_new_tokens", 64))}
+    settings = {
+        "max_new_tokens": int(options.get("max_new_tokens", 64)),
+        "repetition_penalty": float(options.get("repetition_penalty", 1.0)),
+        "num_beams": int(options.get("num_beams", 1)),
+        "length_penalty": float(options.get("length_penalty", 1.0)),
+        "do_sample": temperature > 0,
+    }
     if temperature <= 0:
-        return length | {"do_sample": False}
-    top_p = float(options.get("top_p", 1.0))
-    return length | {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+        return settings
+    return settings | {
+        "temperature": temperature,
+        "top_k": int(options.get("top_k", 0)),
+        "top_p": float(options.get("top_p", 1.0)),
+        "min_p": float(options.get("min_p", 0.0)),
+    }
 
 
 mlflow.models.set_model(TextGenerator())

@@ -118,7 +118,13 @@ def _log_model(settings: Register, folder: Path, uri: str, tags: dict[str, str])
         [
             ParamSpec("max_new_tokens", "integer", 64),
             ParamSpec("temperature", "double", 0.0),
+            ParamSpec("top_k", "integer", 0),
             ParamSpec("top_p", "double", 1.0),
+            ParamSpec("min_p", "double", 0.0),
+            ParamSpec("repetition_penalty", "double", 1.0),
+            ParamSpec("num_beams", "integer", 1),
+            ParamSpec("length_penalty", "double", 1.0),
+            ParamSpec("stop", "string", ""),
             ParamSpec("seed", "integer", 0),
         ]
     )

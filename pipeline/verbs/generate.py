@@ -1,15 +1,30 @@
-"""`headrace generate`: a model continues texts; as they are written on a terminal, or as JSON lines."""
+"""`headrace generate`: a model answers prompts; text as it is written on a terminal, or JSON lines."""
 
 import argparse
+import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
+from model.generation.settings import Generation
 from pipeline.errors import ConfigError
 from pipeline.looking.page import print_json_line, visible
-from pipeline.looking.speaker import Sampling, Speaker, speaker_of_artifact, speaker_of_folder
+from pipeline.looking.speaker import Speaker, speaker_of_artifact, speaker_of_folder
 from pipeline.verbs.session import Session, add_json_argument, finder, one_reference, open_session
 
 STDIN = "-"
+FLAGS = (
+    ("max_new_tokens", "N", "length of an answer, at most (default %(default)s)"),
+    ("temperature", "T", "0 (default): greedy"),
+    ("top_k", "K", "sample among the K likeliest tokens (default 0: all)"),
+    ("top_p", "P", "sample among the likeliest tokens that together have this probability (default %(default)s)"),
+    ("min_p", "P", "sample among tokens P times as likely as the likeliest, or more (default %(default)s)"),
+    ("repetition_penalty", "R", "above 1: what was there before becomes less likely (default %(default)s)"),
+    ("num_beams", "K", "follow K answers and give the best (default 1: no beam search)"),
+    ("length_penalty", "L", "of beam search: above 0 prefers longer answers (default %(default)s)"),
+    ("seed", "S", "of sampling (default %(default)s)"),
+)  # fmt: skip
+"""Settings of `Generation`, and what stands for and what explains the value."""
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
 
@@ -24,36 +39,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompt",
         action="append",
         metavar="TEXT",
-        help="what to continue; may be given several times; `-` reads stdin",
+        help="what to continue, or an encoder-decoder's source; may be given several times; `-` reads stdin",
     )
-    default = Sampling()
-    parser.add_argument("--max-new-tokens", type=int, default=default.max_new_tokens, metavar="N")
+    default = Generation()
+    for name, metavar, meaning in FLAGS:
+        value = getattr(default, name)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(value), default=value, metavar=metavar, help=meaning
+        )
     parser.add_argument(
-        "--temperature", type=float, default=default.temperature, metavar="T", help="0 (default): greedy"
+        "--stop", action="append", metavar="TEXT", help="ends an answer before it; may be given several times"
     )
-    parser.add_argument(
-        "--top-p",
-        type=float,
-        default=default.top_p,
-        metavar="P",
-        help="sample among the likeliest tokens that together have this probability (default %(default)s)",
-    )
-    parser.add_argument("--seed", type=int, default=default.seed, metavar="S", help="of sampling")
     add_json_argument(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    sampling = Sampling(arguments.max_new_tokens, arguments.temperature, arguments.top_p, arguments.seed)
-    _check(sampling)
+    chosen = {name: getattr(arguments, name) for name, _, _ in FLAGS}
+    settings = Generation(**chosen, stop=tuple(arguments.stop or ()))
+    _check(settings)
     prompts = [_prompt(text) for text in _given_prompts(arguments)]
     speaker = _speaker(arguments, open_session(arguments))
     encoded = [(prompt, speaker.prompt_ids(prompt)) for prompt in prompts]
     for number, (prompt, prompt_ids) in enumerate(encoded):
         if arguments.json:
-            _print_json(speaker, prompt, prompt_ids, sampling)
+            _print_json(speaker, prompt, prompt_ids, settings)
         else:
             sys.stdout.write("\n" if number else "")
-            _print_streaming(speaker, prompt, prompt_ids, sampling)
+            _print_streaming(speaker, prompt, prompt_ids, settings)
     return 0
 
 
@@ -106,44 +118,36 @@ def _prompt(text: str) -> str:
     return sys.stdin.read().removesuffix("\n") if text == STDIN else text
 
 
-def _check(sampling: Sampling) -> None:
-    ranges = [
-        ("--max-new-tokens", sampling.max_new_tokens, sampling.max_new_tokens >= 1, "1 or more"),
-        (
-            "--temperature",
-            sampling.temperature,
-            0 <= sampling.temperature < float("inf"),
-            "0 or more; 0 is greedy",
-        ),
-        ("--top-p", sampling.top_p, 0 < sampling.top_p <= 1, "above 0 and at most 1"),
-        ("--seed", sampling.seed, 0 <= sampling.seed < 1 << 63, "0 or more, below 2^63"),
-    ]
-    for name, value, holds, allowed in ranges:
-        if not holds:
-            raise ConfigError(
-                f"{name} is {value}", where=name, allowed=allowed, do=f"set {name} within this range"
-            )
+def _check(settings: Generation) -> None:
+    """Refuse settings under the names of their flags."""
+    for problem in settings.problems():
+        what, do = _with_flags(problem.what), _with_flags(problem.do)
+        raise ConfigError(what, where=_with_flags(problem.field), allowed=_with_flags(problem.allowed), do=do)
 
 
-def _print_json(speaker: Speaker, prompt: str, prompt_ids: list[int], sampling: Sampling) -> None:
-    ids = speaker.answer(prompt_ids, sampling, lambda _: None)
+def _with_flags(text: str) -> str:
+    names = "|".join(asdict(Generation()))
+    return re.sub(rf"\b({names})\b", lambda name: f"--{name[0].replace('_', '-')}", text)
+
+
+def _print_json(speaker: Speaker, prompt: str, prompt_ids: list[int], settings: Generation) -> None:
+    answer = speaker.answer(prompt_ids, settings, lambda _: None)
+    chosen = {name: getattr(settings, name) for name, _, _ in FLAGS} | {"stop": list(settings.stop)}
     print_json_line(
         {
             "prompt": prompt,
-            "text": speaker.text(ids),
-            "token_ids": ids,
+            "text": answer.text,
+            "token_ids": answer.token_ids,
             "prompt_token_ids": prompt_ids,
-            "finish_reason": "stop" if ids and ids[-1] in speaker.eos_ids else "length",
-            "seed": sampling.seed,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
+            "finish_reason": answer.finish_reason,
+            **chosen,
             "model": speaker.name,
             "fingerprint": speaker.fingerprint,
         }
     )
 
 
-def _print_streaming(speaker: Speaker, prompt: str, prompt_ids: list[int], sampling: Sampling) -> None:
+def _print_streaming(speaker: Speaker, prompt: str, prompt_ids: list[int], settings: Generation) -> None:
     out = sys.stdout
     is_terminal = out.isatty()
 
@@ -152,6 +156,7 @@ def _print_streaming(speaker: Speaker, prompt: str, prompt_ids: list[int], sampl
         out.flush()
 
     out.write(f"{DIM}{visible(prompt)}{PLAIN}" if is_terminal else prompt)
+    out.write("" if speaker.start_id is None else "\n")  # a target does not continue its source
     out.flush()
-    speaker.answer(prompt_ids, sampling, tell)
+    speaker.answer(prompt_ids, settings, tell)
     out.write("\n")

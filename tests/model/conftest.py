@@ -1,7 +1,8 @@
 """Small shapes of each architecture, our model of each with weights far from zero, and the same in transformers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,8 @@ from model.config import (
     TransformerConfig,
 )
 from model.decoder import Decoder, decoder
+from model.generation.generate import generate
+from model.generation.settings import Generation
 from model.hf import export_hf
 from model.registry import build_model
 
@@ -90,6 +93,9 @@ EVERY: dict[str, ModelConfig] = {
     "bert-headless": BertConfig(**GPT2, masked_lm_head=False),
 }
 
+GIVEN = ("eos_ids", "start_id", "decode", "on_token")
+"Arguments of `generate` that are no settings."
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
@@ -127,6 +133,11 @@ def pair_config(request: pytest.FixtureRequest) -> ModelConfig:
     return EVERY[request.param]
 
 
+@pytest.fixture(params=SHAPES | {name: each for name, each in RECURRENT.items() if each.is_causal})
+def decoder_config(request: pytest.FixtureRequest) -> ModelConfig:
+    return EVERY[request.param]
+
+
 @pytest.fixture(params=SHAPES | ENCODERS | {name: each for name, each in RECURRENT.items() if each.is_causal})
 def one_stack(request: pytest.FixtureRequest) -> ModelConfig:
     """Of a decoder or an encoder."""
@@ -137,6 +148,23 @@ def one_stack(request: pytest.FixtureRequest) -> ModelConfig:
 def exportable(request: pytest.FixtureRequest) -> LanguageModel:
     """Of a family that transformers has."""
     return random_model(EVERY[request.param])
+
+
+WRITERS: dict[str, tuple[ModelConfig, float]] = {
+    "gpt2": (GPT2Config(**GPT2), 0.2),
+    "llama": (LlamaConfig(**GPT2, num_kv_heads=2), 0.4),
+    "mistral": (LlamaConfig(**GPT2, num_kv_heads=2, sliding_window=7), 0.4),
+    "t5": (T5Config(**GPT2, head_dim=24), 1.0),
+    "t5-v1.1": (T5Config(**GPT2 | {"tie_embeddings": False}, head_dim=8, gated_mlp=True), 0.5),
+}
+"Shapes, and how far from initial weights they answer variously."
+
+
+@pytest.fixture(params=WRITERS)
+def exportable_writer(request: pytest.FixtureRequest) -> LanguageModel:
+    """A decoder or an encoder-decoder that transformers has too."""
+    config, noise = WRITERS[request.param]
+    return random_model(config, noise=noise)
 
 
 @pytest.fixture(params=ENCODERS)
@@ -156,6 +184,17 @@ def to_reference(tmp_path: Path) -> Callable[..., PreTrainedModel]:
         return loaded.eval()
 
     return load
+
+
+@pytest.fixture
+def write() -> Callable[..., list[list[int]]]:
+    """`generate`, with settings as keywords."""
+
+    def written(model: LanguageModel, prompts: Sequence[Sequence[int]], **options: Any) -> list[list[int]]:
+        given = {name: options.pop(name) for name in GIVEN if name in options}
+        return generate(model, prompts, Generation(**options), **given)
+
+    return written
 
 
 @pytest.fixture

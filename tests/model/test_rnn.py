@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from model.config import Cell, RnnConfig, RnnEncoderConfig, RnnSeq2SeqConfig
-from model.generate import generate
 from model.objectives import CausalLM
 from model.recompute import Recompute
 from model.registry import build_model
@@ -118,11 +117,11 @@ def test_packed_documents_equal_separate_ones(model):
         torch.testing.assert_close(parameter.grad, 2 * expected[name], rtol=1e-4, atol=1e-4)
 
 
-def test_generation_keeps_the_state_and_skips_the_padding(model):
+def test_generation_keeps_the_state_and_skips_the_padding(model, write):
     prompts = [[5, 6, 7, 8, 9, 10, 11], [3], [90, 91, 92, 93]]
-    together = generate(model, prompts, max_new_tokens=20)
+    together = write(model, prompts, max_new_tokens=20)
     for prompt, answer in zip(prompts, together, strict=True):
-        assert answer == generate(model, [prompt], max_new_tokens=20)[0]
+        assert answer == write(model, [prompt], max_new_tokens=20)[0]
         logits = model(torch.tensor([prompt + answer]))[0]
         assert answer == logits[len(prompt) - 1 : -1].argmax(-1).tolist()
 

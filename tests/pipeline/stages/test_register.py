@@ -29,6 +29,9 @@ json.dump({
     "frame": list(model.predict(pandas.DataFrame({"prompt": prompts}), params={"max_new_tokens": 5})),
     "alone": list(model.predict(prompts[1:], params={"max_new_tokens": 5})),
     "sampled": [list(model.predict(prompts, params={"temperature": 1.0, "seed": 3})) for _ in "12"],
+    "narrow": list(model.predict(prompts, params={"temperature": 2.0, "top_k": 1, "max_new_tokens": 5})),
+    "stopped": list(model.predict(prompts, params={"stop": sys.argv[4], "max_new_tokens": 5})),
+    "beams": list(model.predict(prompts, params={"num_beams": 3, "max_new_tokens": 5})),
     "headrace": "pipeline" in sys.modules,
 }, sys.stdout)
 """
@@ -134,10 +137,14 @@ def test_a_registered_model_speaks_in_a_fresh_process_and_is_registered_once(tmp
     assert version.tags["headrace.from.base"] == "key0"
     assert version.description == "**tiny**"
 
-    result = said_elsewhere(tmp_path, uri, uri, first["uri"])
+    stop = said[0].split()[2]
+    result = said_elsewhere(tmp_path, uri, uri, first["uri"], stop)
     assert result["list"] == result["frame"] == said
     assert result["alone"] == said[1:]
     assert result["sampled"][0] == result["sampled"][1]
+    assert result["narrow"] == said
+    assert result["stopped"] == [text.partition(stop)[0] for text in said]
+    assert len(result["beams"]) == 2
     assert result["headrace"] is False
 
 
@@ -151,4 +158,4 @@ def test_a_registry_of_its_own_has_the_version_and_the_tracking_server_has_none(
     client = open_client(uri, registry_uri=registry_uri)
     assert client.get_model_version("tiny", registered["version"]).tags["headrace.fingerprint"] == "key1"
     assert open_client(uri).search_model_versions("name = 'tiny'") == []
-    assert said_elsewhere(tmp_path, uri, registry_uri, registered["uri"])["list"] == said
+    assert said_elsewhere(tmp_path, uri, registry_uri, registered["uri"], "a")["list"] == said

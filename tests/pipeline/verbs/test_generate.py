@@ -1,10 +1,17 @@
 import io
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from data.tokenizer import Tokenizer
+from model.config import BertConfig, RnnSeq2SeqConfig, T5Config
+from model.hf import export_hf
+from model.registry import build_model
+from model.weights import save_weights
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -64,6 +71,91 @@ def test_a_seed_repeats_what_it_sampled(look):
     assert sample("--top-p", "0.000001") == greedy
 
 
+@pytest.mark.parametrize("narrowest", ["--top-k=1", "--min-p=1", "--top-p=0.000001"])
+def test_the_narrowest_sample_is_greedy(look, narrowest):
+    greedy = look("generate", "base", *options("mill")).json["token_ids"]
+    assert (
+        look("generate", "base", *options("mill"), "--temperature=2", narrowest).json["token_ids"] == greedy
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "theirs"),
+    [
+        (["--repetition-penalty", "1.5"], {"repetition_penalty": 1.5}),
+        (["--num-beams", "3", "--length-penalty", "0.3"], {"num_beams": 3, "length_penalty": 0.3}),
+    ],
+)
+def test_settings_mean_what_they_mean_in_transformers(look, export, flags, theirs):
+    ids = AutoTokenizer.from_pretrained(export)("The mill", return_tensors="pt").input_ids
+    model = AutoModelForCausalLM.from_pretrained(export)
+    out = model.generate(ids, max_new_tokens=20, do_sample=False, pad_token_id=1, **theirs)
+    row = look("generate", "base", *options("The mill"), "--max-new-tokens=20", *flags).json
+    assert row["token_ids"] == out[0, ids.shape[1] :].tolist()
+    assert (
+        row["token_ids"]
+        != look("generate", "base", *options("The mill"), "--max-new-tokens=20").json["token_ids"]
+    )
+
+
+def test_a_text_ends_an_answer_and_is_not_shown(look):
+    free = look("generate", "base", *options("The mill")).json
+    stop = free["text"][3:6]
+    row = look("generate", "base", *options("The mill"), "--stop", "not there", "--stop", stop).json
+    assert row["text"] == free["text"][: free["text"].index(stop)]
+    assert row["finish_reason"] == "stop"
+    assert row["token_ids"] == free["token_ids"][: len(row["token_ids"])]
+    assert look("generate", "base", "--prompt", "The mill", "--stop", stop).out == f"The mill{row['text']}\n"
+
+
+@pytest.fixture
+def with_tokenizer(export, tmp_path):
+    """A folder with the tokenizer of the tiny export, and a model of a config beside it."""
+
+    def make(config, *, ours=False):
+        torch.manual_seed(0)
+        folder = tmp_path / config.architecture
+        tokenizer = Tokenizer.load(Path(export))
+        model = build_model(config.with_vocab_size(tokenizer.vocab_size))
+        tokenizer.save(folder / "tokenizer" if ours else folder)
+        if ours:
+            save_weights(folder, model.config, model.state_dict())
+        else:
+            export_hf(
+                model.state_dict(), model.config, folder, eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id
+            )
+        return folder
+
+    return make
+
+
+SMALL = {"hidden_size": 32, "num_layers": 2, "max_seq_len": 48}
+
+
+def test_an_encoder_decoder_writes_a_target(look, with_tokenizer):
+    folder = with_tokenizer(T5Config(**SMALL, intermediate_size=64, num_heads=2, head_dim=16))
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder)
+    for flags, theirs in ((), {}), (("--num-beams=3",), {"num_beams": 3}):
+        said = look("generate", str(folder), *options(*PROMPTS), "--max-new-tokens=12", *flags).rows
+        for prompt, row in zip(PROMPTS, said, strict=True):
+            ids = tokenizer(prompt, return_tensors="pt").input_ids
+            out = model.generate(ids, max_new_tokens=12, do_sample=False, **theirs)[0, 1:].tolist()
+            assert row["token_ids"] == out
+    assert look("generate", str(folder), "--prompt", "The mill").out.startswith("The mill\n")
+    assert "more than this model reads" in look("generate", str(folder), "--prompt", "water " * 100).error()
+
+
+def test_weights_of_an_encoder_decoder_read_sources_that_end(look, with_tokenizer):
+    row = look("generate", str(with_tokenizer(RnnSeq2SeqConfig(**SMALL), ours=True)), *options("mill")).json
+    assert row["prompt_token_ids"][-1] == Tokenizer.load(Path("rnn_seq2seq/tokenizer")).eos_id
+    assert row["token_ids"]
+
+
+def test_an_encoder_is_refused(look, with_tokenizer):
+    folder = with_tokenizer(BertConfig(**SMALL, intermediate_size=64, num_heads=2))
+    assert "a bert model writes no text" in look("generate", str(folder), "--prompt", "x").error()
+
+
 def test_a_prompt_is_answered_alike_alone_and_among_others(look):
     sampled = ["--temperature", "1", "--seed", "5"]
     together = look("generate", "base", *options("mill", "dam"), *sampled).rows
@@ -109,6 +201,13 @@ def test_generation_stops_at_any_end_that_the_folder_names(look, export, tmp_pat
         (["base", "--prompt", "x", "--temperature", "-1"], "--temperature is -1"),
         (["base", "--prompt", "x", "--temperature", "nan"], "--temperature is nan"),
         (["base", "--prompt", "x", "--top-p", "0"], "--top-p is 0"),
+        (["base", "--prompt", "x", "--top-k", "-1"], "--top-k is -1"),
+        (["base", "--prompt", "x", "--min-p", "2"], "--min-p is 2"),
+        (["base", "--prompt", "x", "--repetition-penalty", "0"], "--repetition-penalty is 0"),
+        (["base", "--prompt", "x", "--num-beams", "0"], "--num-beams is 0"),
+        (["base", "--prompt", "x", "--num-beams", "2", "--temperature", "1"], "beams are not sampled"),
+        (["base", "--prompt", "x", "--length-penalty", "nan"], "--length-penalty is nan"),
+        (["base", "--prompt", "x", "--stop", ""], "--stop is"),
         (["base", "--prompt", "x", "--max-new-tokens", "0"], "--max-new-tokens is 0"),
         (["base", "--prompt", "x", "--seed", "-1"], "--seed is -1"),
         (["base", "--prompt", "x", "--seed", "one"], "invalid int value"),
