@@ -5,6 +5,7 @@ Names are our own parameters' names. A tied vocabulary head is stored once, as t
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -70,6 +71,25 @@ def model_from(config: ModelConfig, state_dict: Mapping[str, Tensor]) -> Languag
     )  # a tied head is not in it; the check was strict
     model.tie_weights()
     return model.eval()
+
+
+def with_vocabulary(
+    config: ModelConfig, state_dict: Mapping[str, Tensor], vocab_size: int
+) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """The model for another number of ids: rows beyond it are cut off, new ones are the mean of those there are.
+
+    At the mean a new token is as likely as an average one, so that little of what was learnt changes (Hewitt 2021,
+    "Initializing New Word Embeddings for Pretrained Language Models").
+    """
+    assert config.vocab_size is not None, "a model that is built knows its vocabulary"
+    resized = dict(state_dict)
+    for name in ("embedding.weight", "lm_head.weight", "lm_head.bias"):
+        if name in resized:
+            rows = resized[name][:vocab_size]
+            more = resized[name].float().mean(dim=0, keepdim=True).to(rows.dtype)
+            missing = [more] * max(0, vocab_size - len(rows))
+            resized[name] = torch.cat((rows, *missing))
+    return replace(config, vocab_size=vocab_size), resized
 
 
 def expected_shapes(config: ModelConfig) -> dict[str, torch.Size]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from model.config import BertConfig, GPT2Config, LlamaConfig, ModelConfig, T5Config
+from model.config import BertConfig, GPT2Config, LlamaConfig, ModelConfig, T5Config, suggestion
 from model.hf import bert, gpt2, llama, t5
 from model.hf.source import Sources
 
@@ -51,6 +51,15 @@ def family_of(config: ModelConfig, *, pad_id: int | None) -> Family:
     raise ValueError(f"{config.architecture} models have no counterpart in transformers to be exported to")
 
 
+def auto_class(config: ModelConfig) -> str | None:
+    """The class of `transformers` that loads an export with all its tensors; None where there is no counterpart."""
+    if isinstance(config, BertConfig):
+        return "AutoModelForMaskedLM" if config.masked_lm_head else "AutoModel"
+    if isinstance(config, T5Config):
+        return "AutoModelForSeq2SeqLM"
+    return "AutoModelForCausalLM" if isinstance(config, GPT2Config | LlamaConfig) else None
+
+
 _IMPORTS: dict[str, Callable[[Mapping[str, Any]], ModelConfig]] = {
     "gpt2": gpt2.from_hf_config,
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), llama.from_hf_config),
@@ -66,5 +75,5 @@ def from_hf_config(values: Mapping[str, Any]) -> ModelConfig:
     """
     kind = values.get("model_type")
     if kind not in _IMPORTS:
-        raise ValueError(f'model_type "{kind}" cannot be imported; known: {", ".join(_IMPORTS)}')
+        raise ValueError(f'model_type "{kind}" cannot be imported; {suggestion(str(kind), _IMPORTS)}')
     return _IMPORTS[kind](values)

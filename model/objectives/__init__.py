@@ -6,6 +6,7 @@ them divided by the count over all of them is the global batch's mean.
 
 from torch import nn
 
+from model.base import LanguageModel
 from model.objectives.loss import LossSum
 from model.objectives.texts import Classification, Pooling, Regression
 from model.objectives.tokens import CausalLM, MaskedLM, PrefixLM, Seq2SeqLM
@@ -20,7 +21,20 @@ __all__ = [
     "PrefixLM",
     "Regression",
     "Seq2SeqLM",
+    "build_objective",
 ]
+
+
+def build_objective(name: str, model: LanguageModel, *, label_smoothing: float = 0.0) -> nn.Module:
+    """The objective of that name around a model; `label_smoothing` is for those of encoder-decoders.
+
+    Raises ValueError where the model is none that it can train.
+    """
+    kind = OBJECTIVES[name]
+    if kind is Seq2SeqLM:
+        return Seq2SeqLM(model, label_smoothing=label_smoothing)  # type: ignore[arg-type]
+    return kind(model)
+
 
 OBJECTIVES: dict[str, type[nn.Module]] = {
     "causal_lm": CausalLM,
