@@ -45,16 +45,17 @@ class TextHead(nn.Module):
         real = (
             hidden.new_ones(hidden.shape[:2]) if attention_mask is None else attention_mask.to(hidden.dtype)
         )
-        out: Tensor = self.output(torch.tanh(self.dense(self._pooled(hidden, real))))
+        out: Tensor = self.output(torch.tanh(self.dense(pooled(hidden, real, self.pooling))))
         return out
 
-    def _pooled(self, hidden: Tensor, real: Tensor) -> Tensor:
-        """[B, C]; real [B, T], 1 for tokens and 0 for padding."""
-        if self.pooling is Pooling.mean:
-            return (hidden * real[..., None]).sum(dim=1) / real.sum(dim=1, keepdim=True).clamp(min=1)
-        columns = torch.arange(1, real.shape[1] + 1, device=real.device)
-        place = (real * (columns if self.pooling is Pooling.last else columns.flip(0))).argmax(dim=1)  # [B]
-        return hidden[torch.arange(len(hidden), device=hidden.device), place]
+
+def pooled(hidden: Tensor, real: Tensor, pooling: Pooling) -> Tensor:
+    """What stands for each text, [B, C], of hidden [B, T, C]; real [B, T], 1 for tokens and 0 for padding."""
+    if pooling is Pooling.mean:
+        return (hidden * real[..., None]).sum(dim=1) / real.sum(dim=1, keepdim=True).clamp(min=1)
+    columns = torch.arange(1, real.shape[1] + 1, device=real.device)
+    place = (real * (columns if pooling is Pooling.last else columns.flip(0))).argmax(dim=1)  # [B]
+    return hidden[torch.arange(len(hidden), device=hidden.device), place]
 
 
 class Classification(nn.Module):
