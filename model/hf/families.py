@@ -1,11 +1,12 @@
 """The families that both we and `transformers` compute, by our config's class and by their `model_type`."""
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from model.config import BertConfig, GPT2Config, LlamaConfig, ModelConfig, T5Config, suggestion
+from model.config import BertConfig, GPT2Config, LlamaConfig, ModelConfig, T5Config
 from model.hf import bert, gpt2, llama, t5
 from model.hf.source import Sources
 
@@ -75,5 +76,7 @@ def from_hf_config(values: Mapping[str, Any]) -> ModelConfig:
     """
     kind = values.get("model_type")
     if kind not in _IMPORTS:
-        raise ValueError(f'model_type "{kind}" cannot be imported; {suggestion(str(kind), _IMPORTS)}')
+        near = difflib.get_close_matches(str(kind), _IMPORTS, n=1, cutoff=0.75)
+        meant = f'did you mean "{near[0]}"? ' if near else ""
+        raise ValueError(f'model_type "{kind}" cannot be imported; {meant}known: {", ".join(_IMPORTS)}')
     return _IMPORTS[kind](values)

@@ -20,7 +20,7 @@ from pipeline.dag.stage import (
 from pipeline.dag.store import Manifest
 from pipeline.errors import ConfigError
 from pipeline.stages import training_node
-from pipeline.stages.init_from import files_of, import_weights, local_folder
+from pipeline.stages.init_from import files_of, import_weights, init_problems, local_folder
 from pipeline.training.config import Packing, TrainingConfig
 from pipeline.training.objective import Objective
 
@@ -74,7 +74,7 @@ class Finetune(TrainingConfig, Stage):
             found.append(
                 Problem("init_from", both, allowed, "set inputs.model to a node, or init_from to a folder")
             )
-        return found
+        return found + (init_problems(self.init_from) if self.init_from else [])
 
     def external_files(self) -> list[ExternalFile]:
         return files_of(self.init_from) if self.init_from else []

@@ -7,12 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import ExternalFile
+from pipeline.dag.stage import ExternalFile, Problem
 from pipeline.errors import ConfigError
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+ALLOWED = "a folder with config.json and safetensors, or a name on the Hugging Face hub"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def init_problems(init_from: str) -> list[Problem]:
+    """What can be told of it without asking the hub."""
+    if Path(init_from).expanduser().is_dir() or HUB_NAME.fullmatch(init_from):
+        return []
+    return [Problem("init_from", f'there is no folder "{init_from}"', ALLOWED, "correct the path")]
 
 
 def local_folder(init_from: str) -> Path:
@@ -24,8 +32,8 @@ def local_folder(init_from: str) -> Path:
     path = Path(init_from).expanduser()
     if path.is_dir():
         return path
-    if not HUB_NAME.fullmatch(init_from):
-        raise _not_found(init_from, "no such folder")
+    if problems := init_problems(init_from):
+        raise _not_found(init_from, problems[0].what)
     from transformers.utils import cached_file  # slow, and only for names on the hub
 
     try:
@@ -98,6 +106,6 @@ def _not_found(init_from: str, why: str) -> ConfigError:
     return ConfigError(
         f'there is nothing to begin from at "{init_from}": {why}',
         where="init_from",
-        allowed="a folder with config.json and safetensors, or a name on the Hugging Face hub",
+        allowed=ALLOWED,
         do="correct the path, or download the model beforehand where there is no network",
     )

@@ -56,7 +56,7 @@ def masks(settings: ObjectiveSettings, tokenizer: Tokenizer, *, seed: int) -> Ma
             "this tokenizer has no token that stands for a masked one, which masked_lm needs",
             where="inputs.tokenizer",
             allowed="a tokenizer with a mask_token, or with the control token [MASK] or <mask>",
-            do='set rules.special_tokens=["[MASK]"] on the train_tokenizer node, or import a tokenizer that has one',
+            do='set rules.special_tokens=["[MASK]"] on the tokenizer node, or import a tokenizer that has one',
         )
     is_control = np.zeros(tokenizer.vocab_size, dtype=bool)
     is_control[list(tokenizer.special_ids.values())] = True
@@ -73,7 +73,7 @@ def spans(settings: ObjectiveSettings, tokenizer: Tokenizer, *, seed: int, seq_l
             f"{len(tokenizer.sentinel_ids)} sentinels to stand for them",
             where="inputs.tokenizer",
             allowed=f"the control tokens <extra_id_0> to <extra_id_{wanted - 1}>, or more",
-            do=f"set rules.num_sentinels={wanted} on the train_tokenizer node, or set a shorter seq_len",
+            do=f"set rules.num_sentinels={wanted} on the tokenizer node, or set a shorter seq_len",
         )
     sentinels = np.array(tokenizer.sentinel_ids, dtype=np.int64)
     return Spans(settings.spans, seed, sentinels, eos_id=tokenizer.eos_id, start_id=tokenizer.pad_id)
