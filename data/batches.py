@@ -205,7 +205,13 @@ def _joined(parts: list[tuple[Ints, Batch]]) -> Batch:
 
 
 def _scattered(parts: list[tuple[Ints, NDArray[np.int64]]], name: str) -> NDArray[np.int64]:
-    """Rows put where they belong: [B, T] out of pairs of rows [n] and content [n, T or less], filled on the right."""
+    """Rows put where they belong: [B, T] out of pairs of rows [n] and content [n, T or less], filled on the right.
+
+    Or [B] out of content [n].
+    """
+    if parts[0][1].ndim == 1:
+        order = np.concatenate([rows for rows, _ in parts]).argsort()
+        return np.concatenate([content for _, content in parts])[order]
     width = max(content.shape[1] for _, content in parts)
     fill = IGNORED if name == "labels" else 0
     whole = np.full((sum(len(rows) for rows, _ in parts), width), fill, dtype=np.int64)

@@ -94,3 +94,54 @@ class PairSequences(SequencePool):
             row[: len(text)] = text
         lengths = np.array([len(text) for text in texts])
         return out, np.arange(width) < lengths[:, None]
+
+
+class LabelledSequences(PairSequences):
+    """One example per sequence: its prompt, and as label [B] the class that its response names.
+
+    A text begins with `first_id`, whose hidden state stands for all of it. Raises `DataError` where a response is no
+    class.
+
+    Args:
+        shards: of tokenized examples.
+        seq_len: tokens of a text at most, its first and its last id among them.
+        first_id: stands before each text.
+        class_ids: the number of each class by the tokens of its name.
+    """
+
+    def __init__(
+        self, shards: TokenShards, *, seq_len: int, first_id: int, class_ids: dict[tuple[int, ...], int]
+    ) -> None:
+        super().__init__(shards, seq_len=seq_len, start_id=first_id)
+        self._labels = np.array([self._label(row, class_ids) for row in self.rows.tolist()], dtype=np.int64)
+
+    def batch(self, sequences: Ints) -> Batch:
+        eos_id = self.shards.format.eos_id
+        rows = self.rows[sequences]
+        texts = [
+            np.concatenate(
+                ([self.start_id], self._read(start, min(stop, start + self.seq_len - 2)), [eos_id])
+            )
+            for start, stop in self._sources(rows)
+        ]
+        input_ids, is_real = self._padded(texts, fill=eos_id)
+        return {
+            "input_ids": input_ids,
+            "attention_mask": is_real.astype(np.int64),
+            "labels": self._labels[sequences],
+        }
+
+    def num_targets(self, sequences: Ints) -> int:
+        return len(sequences)
+
+    def _label(self, row: int, class_ids: dict[tuple[int, ...], int]) -> int:
+        begin, stop = int(self._begins[row]), int(self._stops[row])
+        response = tuple(self._read(begin, stop).tolist())[:-1]  # without its end
+        if response not in class_ids:
+            raise DataError(
+                f'the response of example "{self.shards.row_name(row)}" names none of the {len(class_ids)} classes',
+                where=str(self.shards.paths[0].parent),
+                allowed="responses that are the name of a class, and nothing else",
+                do="add the class to classes, or look at the row with `headrace inspect`",
+            )
+        return class_ids[response]

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.base import LanguageModel
-from model.config import ModelConfig, config_from_dict
+from model.config import BertConfig, ModelConfig, config_from_dict
 from model.registry import build_model
+from model.text_head import Pooling, TextHead
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "model.json"
@@ -90,6 +91,21 @@ def with_vocabulary(
             missing = [more] * max(0, vocab_size - len(rows))
             resized[name] = torch.cat((rows, *missing))
     return replace(config, vocab_size=vocab_size), resized
+
+
+def with_classes(
+    config: BertConfig, state_dict: Mapping[str, Tensor], classes: list[str], *, seed: int
+) -> tuple[BertConfig, dict[str, Tensor]]:
+    """The encoder with a new head that tells these classes apart, drawn from the seed, in place of the heads it had."""
+    head = TextHead(config.hidden_size, len(classes), pooling=Pooling.first)
+    head.init_weights(torch.Generator().manual_seed(seed))
+    kept = {
+        name: tensor
+        for name, tensor in state_dict.items()
+        if not name.startswith(("lm_head.", "classifier."))
+    }
+    new = {f"classifier.{name}": tensor for name, tensor in head.state_dict().items()}
+    return replace(config, classes=classes, masked_lm_head=False), kept | new
 
 
 def expected_shapes(config: ModelConfig) -> dict[str, torch.Size]:

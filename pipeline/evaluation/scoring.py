@@ -38,7 +38,7 @@ class Score:
         """
         loss = self.loss_sum / self.num_targets
         if self.num_right is not None:
-            return {"eval/loss": loss, "eval/masked_accuracy": self.num_right / self.num_targets}
+            return {"eval/loss": loss, "eval/accuracy": self.num_right / self.num_targets}
         found = {"eval/loss": loss, "eval/perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
         if self.num_bytes:
             found["eval/bits_per_byte"] = self.loss_sum / math.log(2) / self.num_bytes

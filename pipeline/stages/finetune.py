@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from model.config import ModelConfig
+from model.config import ADDED_LATER, ModelConfig
 from pipeline.dag.folder import Folder, open_folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import (
@@ -59,6 +59,8 @@ class Finetune(TrainingConfig, Stage):
 
     inputs: Inputs = field(default_factory=Inputs)
 
+    classes: list[str] = field(default_factory=list, metadata=ADDED_LATER)
+    "Of classification: the names of the classes, as responses have them; the head that tells them apart is new."
     init_from: str = circumstance("")
     "A Hugging Face folder that all machines see, or a name on the hub; its bytes are identity, not where they lie."
 
@@ -74,6 +76,9 @@ class Finetune(TrainingConfig, Stage):
             found.append(
                 Problem("init_from", both, allowed, "set inputs.model to a node, or init_from to a folder")
             )
+        if len(self.classes) == 1 or len(set(self.classes)) < len(self.classes):
+            what = f"{self.classes} names one class, or a class twice"
+            found.append(Problem("classes", what, "two or more names", "name all that responses may be"))
         return found + (init_problems(self.init_from) if self.init_from else [])
 
     def external_files(self) -> list[ExternalFile]:
@@ -90,7 +95,7 @@ class Finetune(TrainingConfig, Stage):
         return training_node.length_estimate(self, ahead)
 
     def reported_metrics(self) -> tuple[str, ...]:
-        objective = self.objective or Objective.causal_lm
+        objective = self.objective or (Objective.classification if self.classes else Objective.causal_lm)
         return training_node.reported_metrics(objective, held_out=bool(self.inputs.validation))
 
     def run(self, context: StageContext) -> StageResult:
@@ -135,10 +140,10 @@ class Finetune(TrainingConfig, Stage):
     def _weights(self, context: StageContext) -> Folder:
         """The weights to begin from; those of others are turned into ours first."""
         given, tokenizers = context.inputs["model"], context.inputs["tokenizer"]
-        if given and given[0].kind == "checkpoint" and not tokenizers:
+        if given and given[0].kind == "checkpoint" and not tokenizers and not self.classes:
             return given[0].folder
         source = given[0].folder if given else open_folder(str(local_folder(self.init_from)))
         initial = context.scratch.child("initial")
-        item = (source, initial, tokenizers[0].folder if tokenizers else None)
+        item = (source, initial, tokenizers[0].folder if tokenizers else None, self.classes, self.seed)
         context.map(import_weights, {"import": item}, unit="imports")
         return initial

@@ -3,6 +3,7 @@
 import json
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,13 @@ def files_of(init_from: str) -> list[ExternalFile]:
     return [ExternalFile(name, str(folder / name)) for name in names if (folder / name).is_file()]
 
 
-def import_weights(given: Folder, target: Folder, tokenizer: Folder | None) -> dict[str, Any]:
+def import_weights(
+    given: Folder, target: Folder, tokenizer: Folder | None, classes: Sequence[str] = (), seed: int = 0
+) -> dict[str, Any]:
     """In a worker: an exported folder as a weights folder with its tokenizer, or with another one.
 
-    A vocabulary that another tokenizer has outgrown gets more rows; ids that it has given up keep theirs.
+    A vocabulary that another tokenizer has outgrown gets more rows; ids that it has given up keep theirs. With classes
+    that the model does not know it gets a new head, drawn from the seed.
 
     Raises:
         ConfigError: tensors that do not fit, a pickle, an architecture that is none of ours.
@@ -79,12 +83,30 @@ def import_weights(given: Folder, target: Folder, tokenizer: Folder | None) -> d
     used = Tokenizer.load(own if tokenizer is None else tokenizer.local())
     if used.vocab_size > (config.vocab_size or 0):
         config, state_dict = with_vocabulary(config, state_dict, used.vocab_size)
+    if classes:
+        config, state_dict = _with_classes(config, state_dict, list(classes), seed)
     with tempfile.TemporaryDirectory() as temporary:
         save_weights(Path(temporary), config, state_dict)
         used.save(Path(temporary) / "tokenizer")
         for path in sorted(Path(temporary).iterdir()):
             target.upload(path, path.name)
     return {}
+
+
+def _with_classes(config: Any, state_dict: Any, classes: list[str], seed: int) -> Any:
+    from model.config import BertConfig
+    from model.weights import with_classes
+
+    if not isinstance(config, BertConfig):
+        raise ConfigError(
+            f"a {config.architecture} model has no head that tells classes apart",
+            where="classes",
+            allowed="a bert model",
+            do="begin from a bert model, or leave classes empty and let the model write the answer",
+        )
+    if config.classes == classes:
+        return config, state_dict
+    return with_classes(config, state_dict, classes, seed=seed)
 
 
 def _read(folder: Path, where: str) -> Any:

@@ -9,6 +9,7 @@ TAGS = {
     "AutoModelForCausalLM": "text-generation",
     "AutoModelForMaskedLM": "fill-mask",
     "AutoModelForSeq2SeqLM": "text2text-generation",
+    "AutoModelForSequenceClassification": "text-classification",
     "AutoModel": "feature-extraction",
 }
 "What the hub calls the work of a model, by the class that loads it."

@@ -12,13 +12,15 @@ from data.pair_rows import PairSequences
 from data.shards import TokenShards
 from data.tokenizer import Tokenizer
 from model.base import LanguageModel
+from model.config import BertConfig
 from model.decoder import Decoder
 from model.encoder import Encoder
 from model.objectives import build_objective
 from pipeline.errors import ConfigError
 from pipeline.evaluation.scoring import held_out_text
 from pipeline.training.corruption import masks, spans
-from pipeline.training.objective import ObjectiveSettings
+from pipeline.training.examples import pool_of_examples
+from pipeline.training.objective import Objective, ObjectiveSettings
 
 if TYPE_CHECKING:
     from pipeline.stages.evaluate import Evaluate
@@ -51,6 +53,10 @@ def what_is_scored(
     rules = ObjectiveSettings(masking=settings.masking, spans=settings.spans)
     if isinstance(model, Decoder):
         return Scored(build_objective("causal_lm", model), held_out_text(shards, seq_len=seq_len))
+    if isinstance(model.config, BertConfig) and model.config.classes:
+        pool = pool_of_examples(Objective.classification, model.config, tokenizer, seq_len=seq_len)
+        assert pool is not None
+        return Scored(build_objective("classification", model), EvalPool(pool(shards)))
     if isinstance(model, Encoder):
         _require_head(model)
         held_out = EvalSequences(shards, seq_len=seq_len)

@@ -8,9 +8,10 @@ from data.shards import TokenShards
 from data.tokenizer import Tokenizer
 from pipeline.training.corruption import corruption_of
 from pipeline.training.evaluator import HeldOut, hold_out
+from pipeline.training.examples import pool_of_examples
 from pipeline.training.job import TrainingJob
 from pipeline.training.objective import Objective
-from pipeline.training.sources import Learned, Tell, build_pool, open_shards, open_sources
+from pipeline.training.sources import Learned, PoolOfExamples, Tell, build_pool, open_shards, open_sources
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Reading:
 
     corruption: Corruption | None = None
     "What becomes of each; None: nothing."
-    start_id: int | None = None
-    "What a decoder begins with, where a sequence is a pair of a source and a target."
+    pool_of_examples: PoolOfExamples | None = None
+    "Sequences of examples, where an example is not one text."
 
 
 def open_corpus(job: TrainingJob, tell: Tell) -> Corpus:
@@ -40,7 +41,7 @@ def open_corpus(job: TrainingJob, tell: Tell) -> Corpus:
         tokenizer_hash=job.tokenizer_hash,
         tell=tell,
         corruption=reading.corruption,
-        start_id=reading.start_id,
+        pool_of_examples=reading.pool_of_examples,
     )
     return Corpus(learned, _held_out(job, tell, reading))
 
@@ -51,7 +52,9 @@ def _reading(job: TrainingJob) -> Reading:
         return Reading()
     tokenizer = Tokenizer.load(job.tokenizer.local())
     corruption = corruption_of(job.training, job.model, tokenizer)
-    return Reading(corruption, tokenizer.pad_id if objective is Objective.seq2seq_lm else None)
+    return Reading(
+        corruption, pool_of_examples(objective, job.model, tokenizer, seq_len=job.training.seq_len)
+    )
 
 
 def _held_out(job: TrainingJob, tell: Tell, reading: Reading) -> HeldOut | None:
@@ -59,7 +62,7 @@ def _held_out(job: TrainingJob, tell: Tell, reading: Reading) -> HeldOut | None:
         return None
     shards = open_shards(job.validation_tokens, job.tokenizer_hash, tell)
     return hold_out(
-        build_pool(shards, job.training, job.packing, start_id=reading.start_id),
+        build_pool(shards, job.training, job.packing, reading.pool_of_examples),
         max_sequences=job.training.eval_max_sequences,
         targets_per_byte=_num_targets(job, shards) / max(1, shards.num_bytes),
         corruption=reading.corruption,

@@ -86,7 +86,7 @@ class Evaluator:
         self.engine.objective.train()
         loss_sum, num_targets, num_right = self.engine.sum_over_ranks(total).tolist()
         known = _metrics(loss_sum, num_targets, held_out.targets_per_byte)
-        known["eval/masked_accuracy"] = num_right / num_targets
+        known["eval/accuracy"] = num_right / num_targets
         return {name: known[name] for name in reported_of(held_out.objective)}
 
     def _shares(self, num_sequences: int) -> list[tuple[int, int]]:

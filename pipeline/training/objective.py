@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from data.corruption import SpanCorruption, TokenMasking
-from model.config import ADDED_LATER, ModelConfig
+from model.config import ADDED_LATER, BertConfig, ModelConfig
 from model.flops import flops_per_pair, flops_per_token
 from pipeline.dag.stage import Problem
 
@@ -22,6 +22,8 @@ class Objective(Enum):
     "Spans left out of a text (Raffel et al. 2019, 3.1.4)."
     seq2seq_lm = "seq2seq_lm"
     "The response of an example, given its prompt."
+    classification = "classification"
+    "Which class the response of an example names, given its prompt."
 
 
 ARCHITECTURES = {
@@ -30,6 +32,7 @@ ARCHITECTURES = {
     Objective.masked_lm: ("bert", "rnn_encoder"),
     Objective.span_corruption: ("t5", "transformer", "rnn_seq2seq"),
     Objective.seq2seq_lm: ("transformer", "rnn_seq2seq", "t5"),
+    Objective.classification: ("bert",),
 }
 "The models that each objective can train."
 DEFAULTS = {
@@ -40,7 +43,7 @@ DEFAULTS = {
     "rnn_seq2seq": Objective.seq2seq_lm,
 }
 "The objective of an architecture where none is asked for; of all others it is causal_lm."
-OF_EXAMPLES = frozenset({Objective.seq2seq_lm})
+OF_EXAMPLES = frozenset({Objective.seq2seq_lm, Objective.classification})
 "Those that read pairs of a prompt and a response, and nothing else."
 
 
@@ -49,8 +52,8 @@ class ObjectiveSettings:
     """What is to be predicted: identity, as all of training."""
 
     objective: Objective | None = field(default=None, metadata=ADDED_LATER)
-    """causal_lm, prefix_lm, masked_lm, span_corruption or seq2seq_lm. None: what the architecture is made for, such as
-    masked_lm for bert, span_corruption for t5, seq2seq_lm for transformer, and causal_lm for a decoder."""
+    """causal_lm, prefix_lm, masked_lm, span_corruption, seq2seq_lm or classification. None: what the architecture is
+    made for: masked_lm for bert, span_corruption for t5, seq2seq_lm for transformer, causal_lm for a decoder."""
     masking: TokenMasking = field(default_factory=TokenMasking, metadata=ADDED_LATER)
     "Of masked_lm: how many tokens are masked, and with what."
     spans: SpanCorruption = field(default_factory=SpanCorruption, metadata=ADDED_LATER)
@@ -60,6 +63,8 @@ class ObjectiveSettings:
 
     def objective_of(self, model: ModelConfig) -> Objective:
         """What was asked for, or what the architecture is made for."""
+        if self.objective is None and isinstance(model, BertConfig) and model.classes:
+            return Objective.classification
         return self.objective or DEFAULTS.get(model.architecture, Objective.causal_lm)
 
     def _objective_problems(self) -> list[Problem]:
@@ -78,6 +83,8 @@ class ObjectiveSettings:
         objective = self.objective_of(model)
         if model.architecture not in ARCHITECTURES[objective]:
             return [_wrong_architecture(objective, model)]
+        if objective is Objective.classification:
+            return [] if isinstance(model, BertConfig) and model.classes else [_no_classes()]
         if not model.has_lm_head:
             what = f"this {model.architecture} model has no head that predicts tokens, and {objective.name} needs one"
             do = "set model.masked_lm_head=true"
@@ -112,10 +119,17 @@ def _wrong_architecture(objective: Objective, model: ModelConfig) -> Problem:
     return Problem("objective", what, allowed, f"set objective={default}, or choose another model")
 
 
+def _no_classes() -> Problem:
+    allowed = "the names of at least two classes, as the responses of examples have them"
+    return Problem(
+        "classes", "no classes are named that texts could be of", allowed, "set classes=[NAME,NAME]"
+    )
+
+
 def reported_of(objective: Objective) -> tuple[str, ...]:
     """The metrics of an evaluation on held-out text."""
-    if objective is Objective.masked_lm:
-        return ("eval/loss", "eval/masked_accuracy")
+    if objective in (Objective.masked_lm, Objective.classification):
+        return ("eval/loss", "eval/accuracy")
     if objective is Objective.causal_lm:
         return ("eval/loss", "eval/perplexity", "eval/bits_per_byte")
     return ("eval/loss", "eval/perplexity")

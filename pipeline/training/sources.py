@@ -11,7 +11,6 @@ from data.fitted import Fit, FittedSequences
 from data.followed import FollowedSequences, open_followed
 from data.mixture import Mixture, MixtureRules, plan_counts
 from data.packed import Boundaries, PackedSequences
-from data.pair_rows import PairSequences
 from data.shards import TokenShards
 from pipeline.dag.folder import Folder
 from pipeline.dag.following import Following
@@ -20,6 +19,8 @@ from pipeline.training.length import Length
 
 Tell = Callable[[str], None]
 "Told what is waited for."
+PoolOfExamples = Callable[[TokenShards], SequencePool]
+"What an objective makes of examples that it does not read as one text."
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,14 @@ def open_sources(
     tokenizer_hash: str | None = None,
     tell: Tell = lambda _text: None,
     corruption: Corruption | None = None,
-    start_id: int | None = None,
+    pool_of_examples: PoolOfExamples | None = None,
 ) -> Learned:
     """Raises `DataError` where the tokens are not the tokenizer's, do not fill a sequence, or do not last.
 
     And `ConfigError` where a length in epochs turns out to be too short for its warm-up or decay.
     """
     pools = {
-        name: _open_pool(each, training, packing, tokenizer_hash, tell, start_id)
+        name: _open_pool(each, training, packing, tokenizer_hash, tell, pool_of_examples)
         for name, each in tokens.items()
     }
     first, *others = (pool.shards for pool in pools.values())
@@ -146,7 +147,7 @@ def _open_pool(
     packing: Packing | None,
     tokenizer_hash: str | None,
     tell: Tell,
-    start_id: int | None,
+    pool_of_examples: PoolOfExamples | None,
 ) -> SequencePool:
     if isinstance(tokens, Following):
         assert packing is Packing.concatenate, f"{packing} asks for all tokens first"
@@ -156,7 +157,7 @@ def _open_pool(
             boundaries=_boundaries(training),
             tokenizer_hash=tokenizer_hash,
         )
-    return build_pool(open_shards(tokens, tokenizer_hash), training, packing, start_id=start_id)
+    return build_pool(open_shards(tokens, tokenizer_hash), training, packing, pool_of_examples)
 
 
 def _boundaries(training: TrainingConfig) -> Boundaries:
@@ -164,15 +165,15 @@ def _boundaries(training: TrainingConfig) -> Boundaries:
 
 
 def build_pool(
-    shards: TokenShards, training: TrainingConfig, packing: Packing | None, *, start_id: int | None = None
+    shards: TokenShards,
+    training: TrainingConfig,
+    packing: Packing | None,
+    pool_of_examples: PoolOfExamples | None = None,
 ) -> SequencePool:
-    """The sequences of one source; without a packing its rows are examples.
-
-    With a `start_id`, which a decoder begins with, an example is a source and a target; else one text.
-    """
+    """The sequences of one source; without a packing its rows are examples, each one text if nothing else is said."""
     seq_len = training.seq_len
-    if packing is None and start_id is not None:
-        return PairSequences(shards, seq_len=seq_len, start_id=start_id)
+    if packing is None and pool_of_examples is not None:
+        return pool_of_examples(shards)
     if packing is None:
         # padding has no target and is attended to by nothing that has one
         return ExampleSequences(shards, seq_len=seq_len, pad_id=shards.format.eos_id)

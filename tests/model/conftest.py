@@ -90,6 +90,7 @@ EVERY: dict[str, ModelConfig] = {
     **PAIRS,
     **RECURRENT,
     "bert-headless": BertConfig(**GPT2, masked_lm_head=False),
+    "bert-classifier": BertConfig(**GPT2, masked_lm_head=False, classes=["a", "b", "c"]),
 }
 
 

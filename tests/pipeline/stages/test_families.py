@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from data.errors import DataError
 from data.examples import Example, token_format, tokenize_example
 from data.shards import TokenRow, TokenWriter
 from data.tokenizer import Tokenizer
@@ -37,6 +38,10 @@ MODELS: dict[str, ModelConfig] = {
     "bert": BertConfig(**HEADS),
     "roberta": BertConfig(**HEADS, num_token_types=1),
     "bare": BertConfig(**HEADS, masked_lm_head=False),
+    "classifier": BertConfig(**HEADS, masked_lm_head=False, classes=["odd", "even"]),
+    "roberta_classifier": BertConfig(
+        **HEADS, masked_lm_head=False, num_token_types=1, classes=["a", "b", "c"]
+    ),
     "t5": T5Config(**HEADS, head_dim=8),
     "transformer": TransformerConfig(**HEADS),
     "rnn": RnnConfig(**SHAPE),
@@ -48,6 +53,8 @@ IN_TRANSFORMERS = {
     "bert": "BertForMaskedLM",
     "roberta": "RobertaForMaskedLM",
     "bare": "BertModel",
+    "classifier": "BertForSequenceClassification",
+    "roberta_classifier": "RobertaForSequenceClassification",
     "t5": "T5ForConditionalGeneration",
 }
 TEXTS = [
@@ -94,6 +101,20 @@ def row_of(number: int, text: str, tokenizer: Tokenizer, kind: str) -> TokenRow:
 
 
 @pytest.fixture(scope="module")
+def labelled(tmp_path_factory, tokenizer) -> Folder:
+    """The same texts as examples whose responses are classes."""
+    folder = tmp_path_factory.mktemp("labelled")
+    kept = token_format(tokenizer, has_loss_mask=True)
+    with TokenWriter(folder / "tokens-00000.arrow", token_format=kept) as writer:
+        for number, text in enumerate(TEXTS):
+            example = Example(str(number), "made", text + "\n", "odd" if number % 2 else "even")
+            row = tokenize_example(example, tokenizer=tokenizer)
+            assert isinstance(row, TokenRow)
+            writer.write(row)
+    return open_folder(str(folder))
+
+
+@pytest.fixture(scope="module")
 def models(tmp_path_factory, tokenizer) -> Callable[[str], Folder]:
     """A weights artifact of each family, far from ties between tokens."""
     root = tmp_path_factory.mktemp("models")
@@ -130,8 +151,8 @@ def test_an_encoder_is_measured_by_its_masked_tokens_and_says_that_this_is_no_li
     models, tokens, tmp_path, name
 ):
     report = evaluated(models(name), tokens["text"], tmp_path)
-    assert set(report["metrics"]) == {"eval/loss", "eval/masked_accuracy"}
-    assert 0 <= report["metrics"]["eval/masked_accuracy"] < 0.5
+    assert set(report["metrics"]) == {"eval/loss", "eval/accuracy"}
+    assert 0 <= report["metrics"]["eval/accuracy"] < 0.5
     assert "pseudo-likelihood" in report["note"]
     assert evaluated(models(name), tokens["text"], tmp_path)["metrics"] == report["metrics"]
 
@@ -143,6 +164,30 @@ def test_an_encoder_decoder_is_measured_by_spans_of_text_and_by_responses(models
     pairs = evaluated(models(name), tokens["examples"], tmp_path)
     assert set(pairs["metrics"]) == {"eval/loss", "eval/perplexity", "eval/bits_per_byte"}
     assert pairs["counters"]["rows"] == len(TEXTS)
+
+
+def test_a_classifier_is_measured_by_what_it_gets_right(models, labelled, tokens, tmp_path):
+    report = evaluated(models("classifier"), labelled, tmp_path)
+    assert set(report["metrics"]) == {"eval/loss", "eval/accuracy"}
+    assert 0 < report["metrics"]["eval/accuracy"] < 1
+    assert report["counters"]["targets"] == len(TEXTS)
+    with pytest.raises(DataError, match="names none of the 2 classes"):
+        evaluated(models("classifier"), tokens["examples"], tmp_path)
+
+
+def test_an_encoder_gets_a_new_head_for_classes_and_keeps_one_that_knows_them(models, tmp_path):
+    classes = ["odd", "even"]
+    for name, kept in (("bert", False), ("classifier", True)):
+        target = tmp_path / name
+        import_weights(models(name), open_folder(str(target)), None, classes, seed=3)
+        config, weights = load_weights(target)
+        _, before = load_weights(models(name).local())
+        assert (config.classes, config.has_lm_head) == (classes, False)
+        assert torch.equal(weights["blocks.1.mlp.up.weight"], before["blocks.1.mlp.up.weight"])
+        again = before.get("classifier.dense.weight")
+        assert (again is not None and torch.equal(weights["classifier.dense.weight"], again)) == kept
+    with pytest.raises(ConfigError, match="no head that tells classes apart"):
+        import_weights(models("t5"), open_folder(str(tmp_path / "t5")), None, classes)
 
 
 def test_an_encoder_without_a_head_cannot_be_measured(models, tokens, tmp_path):

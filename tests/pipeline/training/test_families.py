@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from data.shards import TokenFormat, TokenRow, TokenWriter
+from data.tokenizer import Tokenizer
 from data.tokenizer_training import TokenizerRules, train_tokenizer
 from model.config import (
     BertConfig,
@@ -19,6 +20,7 @@ from model.config import (
     T5Config,
     TransformerConfig,
 )
+from model.weights import load_weights
 from pipeline.dag.folder import open_folder
 from pipeline.errors import ConfigError
 from pipeline.training.beginning import check_job
@@ -80,6 +82,36 @@ def make_family_job(make_job, tokenizer, tmp_path_factory) -> Callable:
         return make_job(job=parts, **(CHANGES | own | changes))
 
     return make
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory, tokenizer):
+    """Texts of low ids or of high ones, with the name of their class behind them."""
+    path, draw = tmp_path_factory.mktemp("labelled"), np.random.default_rng(5)
+    names = {name: Tokenizer.load(tokenizer.local()).encode(name).tolist() for name in ("low", "high")}
+    kept = TokenFormat(HASH, VOCAB_SIZE * 4, 0, has_loss_mask=True)
+    with TokenWriter(path / "tokens-00000.arrow", token_format=kept) as writer:
+        for row in range(120):
+            name = ("low", "high")[row % 2]
+            text = draw.integers(40, 60, draw.integers(3, 20)) + (100 if name == "high" else 0)
+            ids = [*text, *names[name], 0]
+            mask = np.array([0] * len(text) + [1] * (len(names[name]) + 1), dtype=np.uint8)
+            writer.write(TokenRow(f"text-{row}", "made.txt", 4, ids, mask))
+    folder = open_folder(str(path))
+    return {"train_tokens": {"train": folder}, "validation_tokens": folder, "packing": None}
+
+
+def test_an_encoder_learns_to_tell_texts_apart(here, make_family_job, labelled):
+    model = dataclasses.replace(FAMILIES["bert"][0], masked_lm_head=False, classes=["low", "high"])
+    job = make_family_job("bert", labelled | {"model": model}, objective=Objective.classification)
+    metrics = here.run(job, "run", micro_batch_size=4).metrics
+    assert metrics["eval/accuracy"] > 0.9
+    assert math.log(2) > metrics["eval/loss"] > 0
+    config, weights = load_weights(here.root / "run/output")
+    assert config.classes == ["low", "high"]
+    assert weights["classifier.output.weight"].shape == (2, 32)
+    here.run(job, "parts", micro_batch_size=1)
+    assert here.losses("parts") == pytest.approx(here.losses("run"), abs=1e-4)
 
 
 @pytest.fixture(scope="module")
