@@ -60,6 +60,18 @@ class SequencePool(Protocol):
         ...
 
 
+class Corruption(Protocol):
+    """What an objective makes of plain sequences; a place is a sequence's number in the endless order of training."""
+
+    def corrupt(self, batch: Batch, places: Ints) -> Batch:
+        """What the model reads of a pool's batch, and its labels; a pure function of the batch and places [B]."""
+        ...
+
+    def num_targets(self, batch: Batch, places: Ints) -> Ints:
+        """How many positions with a target `corrupt` leaves in each sequence, [B]."""
+        ...
+
+
 class TrainingBatches:
     """The sequences of one source, or of several as a mixture, in the order of the seed.
 
@@ -72,6 +84,7 @@ class TrainingBatches:
         window: sequences of a source that are shuffled among each other; 0: all of them.
         mixture: which source gives which sequence; needed where there are several.
         names: of the sources, where they are several.
+        corruption: of what the sequences become; None: they stay as they are.
     """
 
     def __init__(
@@ -83,10 +96,11 @@ class TrainingBatches:
         window: int = 0,
         mixture: Mixture | None = None,
         names: Sequence[str] = (),
+        corruption: Corruption | None = None,
     ) -> None:
         assert mixture is not None or len(pools) == 1, "several sources need a mixture"
         self.pools, self.per_step, self.seed, self.mixture = pools, sequences_per_step, seed, mixture
-        self.window, self.names = window, names
+        self.window, self.names, self.corruption = window, names, corruption
 
     @property
     def num_sequences(self) -> int:
@@ -100,9 +114,10 @@ class TrainingBatches:
         first = (micro_step * world_size + rank) * micro_batch_size
         found = self._by_pool(self._ids(step, first=first, count=micro_batch_size))
         parts = [(rows, self.pools[pool].batch(sequences)) for rows, pool, sequences in found]
-        if len(parts) == 1:
-            return parts[0][1]
-        return {name: _scattered([(rows, part[name]) for rows, part in parts], name) for name in parts[0][1]}
+        batch = parts[0][1] if len(parts) == 1 else _joined(parts)
+        if self.corruption is None:
+            return batch
+        return self.corruption.corrupt(batch, self._places(step, first=first, count=micro_batch_size))
 
     def sources(
         self, step: int, *, rank: int, world_size: int, micro_step: int, micro_batch_size: int
@@ -124,8 +139,12 @@ class TrainingBatches:
     def targets_by_source(self, step: int) -> list[int]:
         """Of these, how many each source gives."""
         counts = [0] * len(self.pools)
-        for _, pool, sequences in self._by_pool(self.sequence_ids(step)):
-            counts[pool] = self.pools[pool].num_targets(sequences)
+        for rows, pool, sequences in self._by_pool(self.sequence_ids(step)):
+            if self.corruption is None:
+                counts[pool] = self.pools[pool].num_targets(sequences)
+                continue
+            places = self._places(step, first=0, count=self.per_step)[rows]
+            counts[pool] = int(self.corruption.num_targets(self.pools[pool].batch(sequences), places).sum())
         return counts
 
     def spans(self, sequence_id: int) -> tuple[int, list[Span]]:
@@ -162,6 +181,10 @@ class TrainingBatches:
             ids[here] = found * len(self.pools) + source
         return ids
 
+    def _places(self, step: int, *, first: int, count: int) -> Ints:
+        """The numbers in the endless order of these places of a global batch, [count]."""
+        return step * self.per_step + first + np.arange(count, dtype=np.int64)
+
     def _num_items(self, source: int, *, last: int) -> int:
         """Sequences of a source, all of them or enough that place `last` of its order is settled: its whole window."""
         pool = self.pools[source]
@@ -176,8 +199,19 @@ class TrainingBatches:
         return [(rows, pool, sequences[rows]) for rows, pool in found]
 
 
+def _joined(parts: list[tuple[Ints, Batch]]) -> Batch:
+    """One batch out of those of several pools."""
+    return {name: _scattered([(rows, part[name]) for rows, part in parts], name) for name in parts[0][1]}
+
+
 def _scattered(parts: list[tuple[Ints, NDArray[np.int64]]], name: str) -> NDArray[np.int64]:
-    """Rows put where they belong: [B, T] out of pairs of rows [n] and content [n, T or less], filled on the right."""
+    """Rows put where they belong: [B, T] out of pairs of rows [n] and content [n, T or less], filled on the right.
+
+    Or [B] out of content [n].
+    """
+    if parts[0][1].ndim == 1:
+        order = np.concatenate([rows for rows, _ in parts]).argsort()
+        return np.concatenate([content for _, content in parts])[order]
     width = max(content.shape[1] for _, content in parts)
     fill = IGNORED if name == "labels" else 0
     whole = np.full((sum(len(rows) for rows, _ in parts), width), fill, dtype=np.int64)

@@ -37,6 +37,13 @@ class TokenMasking:
     whole_words: bool = False
     "Whether the tokens of a word are masked together or not at all."
 
+    def num_wanted(self, may_mask: Mask) -> Ids:
+        """How many tokens of each sequence are to be predicted, [B], of may_mask [B, T]; as BERT, at least one."""
+        num_tokens: Ids = may_mask.sum(axis=1, dtype=np.int64)
+        wanted = np.rint(num_tokens * self.fraction).astype(np.int64)
+        found: Ids = np.minimum(wanted.clip(1), num_tokens)
+        return found
+
     def problems(self) -> list[Problem]:
         found = _outside_zero_one("fraction", self.fraction)
         if min(self.mask_fraction, self.random_fraction) < 0 or self.mask_fraction + self.random_fraction > 1:
@@ -95,9 +102,7 @@ def mask_tokens(
         may_mask: [B, T], False for padding and special tokens.
         starts_word: [B, T], True where a word begins; for whole words.
     """
-    wanted = (
-        np.rint(may_mask.sum(axis=1) * rules.fraction).astype(np.int64).clip(1)
-    )  # [B], as BERT: at least one
+    wanted = rules.num_wanted(may_mask)  # [B]
     ranks = uniform(places, tokens.shape[1], seed=seed, stream=WHICH)
     if rules.whole_words:
         assert starts_word is not None, "whole words need to know where words begin"

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from data.batches import IGNORED, Batch
+from data.batches import IGNORED, Batch, SequencePool
 from data.errors import DataError
 from data.example_rows import example_batch, rows_with_targets
 from data.packed import Boundaries, document_batch
@@ -117,3 +117,23 @@ class EvalExamples:
             "input_ids": np.pad(batch["input_ids"], ((0, num_missing), (0, 0)), constant_values=self.pad_id),
             "labels": np.pad(batch["labels"], ((0, num_missing), (0, 0)), constant_values=IGNORED),
         }
+
+
+class EvalPool:
+    """The sequences of a pool in their order, each once; the last batch may be smaller. For one rank."""
+
+    def __init__(self, pool: SequencePool) -> None:
+        self._pool = pool
+        self.num_sequences, self.num_bytes = pool.num_sequences, pool.shards.num_bytes
+
+    @property
+    def num_targets(self) -> int:
+        return self._pool.num_targets(np.arange(self.num_sequences))
+
+    def num_batches(self, *, world_size: int, micro_batch_size: int) -> int:
+        return -(-self.num_sequences // (world_size * micro_batch_size))
+
+    def batch(self, index: int, *, rank: int, world_size: int, micro_batch_size: int) -> Batch:
+        assert (rank, world_size) == (0, 1), "a smaller last batch is for one rank"
+        first = index * micro_batch_size
+        return self._pool.batch(np.arange(first, min(first + micro_batch_size, self.num_sequences)))

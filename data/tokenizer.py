@@ -4,8 +4,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tokenizers
@@ -22,6 +23,22 @@ LONG_CHARACTERS = 2 * PIECE_CHARACTERS
 NO_IDS: Ids = np.empty(0, dtype=np.uint32)
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
+MASK_TOKENS = ("[MASK]", "<mask>", "<|mask|>")
+"Taken for the mask token where a tokenizer does not name it."
+
+
+class WordEdges(NamedTuple):
+    """By id: whether a token may go on with the word before it, and whether a word may go on behind it. Bool [V]."""
+
+    goes_on: NDArray[np.bool_]
+    may_go_on: NDArray[np.bool_]
+
+    def starts(self, tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Bool [B, T]: where a word begins, in tokens [B, T]; at the first of each row in any case."""
+        found = ~self.goes_on[tokens]
+        found[:, 1:] |= ~self.may_go_on[tokens[:, :-1]]
+        found[:, 0] = True
+        return found
 
 
 class Tokenizer:
@@ -36,6 +53,8 @@ class Tokenizer:
         eos_id: the id that ends a document.
         pad_id: the id that fills rows; eos_id where the tokenizer has no token for it.
         unk_id: the id of what is not in the vocabulary; None where there is nothing that is not.
+        mask_id: the id that stands for a masked token; None where there is none.
+        sentinel_ids: of <extra_id_0>, <extra_id_1>, …, which stand for spans that are left out; as many as follow on.
         chat_template: Jinja text that makes a conversation one text; empty where there is none.
         special_ids: id of each control token by its text.
     """
@@ -53,6 +72,8 @@ class Tokenizer:
         self.eos_id = self._control_id("eos_token")
         self.pad_id = self._control_id("pad_token") if self._config.get("pad_token") else self.eos_id
         self.unk_id = self._unknown_id()
+        self.mask_id = self._mask_id()
+        self.sentinel_ids = self._sentinel_ids()
         self.chat_template = str(self._config.get("chat_template") or "")
         self.can_cut = can_cut(self._spec)
         self.encoder, self.encoder_note = encoder, ""
@@ -198,9 +219,43 @@ class Tokenizer:
         id_: int | None = self._reference.token_to_id(model["unk_token"])
         return id_
 
+    def word_edges(self) -> WordEdges:
+        """Where words begin among tokens, as far as single tokens tell; one entry for each id."""
+        model, num_ids = self._spec["model"], self.vocab_size
+        texts = [self._reference.id_to_token(id_) or "" for id_ in range(num_ids)]
+        if model["type"] == "WordPiece":
+            goes_on = np.array([text.startswith(model["continuing_subword_prefix"]) for text in texts])
+            return WordEdges(goes_on, np.ones(num_ids, dtype=bool))
+        if model["type"] == "WordLevel":
+            return WordEdges(np.zeros(num_ids, dtype=bool), np.ones(num_ids, dtype=bool))
+        spelt = [text.replace("▁", " ") for text in texts]
+        if self._bytes is not None:  # a byte beyond ASCII is part of a letter as often as not
+            spelt = [self._bytes.get(id_, b"").decode("latin-1") for id_ in range(num_ids)]
+            return WordEdges(
+                np.array([_is_of_word(text[:1]) or text[:1] > "\x7f" for text in spelt]),
+                np.array([_is_of_word(text[-1:]) or text[-1:] > "\x7f" for text in spelt]),
+            )
+        return WordEdges(
+            np.array([_is_of_word(text[:1]) for text in spelt]),
+            np.array([_is_of_word(text[-1:]) for text in spelt]),
+        )
+
+    def _mask_id(self) -> int | None:
+        if self._config.get("mask_token"):
+            return self._control_id("mask_token")
+        return next((self.special_ids[text] for text in MASK_TOKENS if text in self.special_ids), None)
+
+    def _sentinel_ids(self) -> list[int]:
+        found = (self.special_ids.get(f"<extra_id_{number}>") for number in range(len(self.special_ids)))
+        return list(takewhile(lambda id_: id_ is not None, found))  # type: ignore[arg-type]
+
     def _control_id(self, name: str) -> int:
         token = self._config[name]
         return self.special_ids[token["content"] if isinstance(token, dict) else token]
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 def _json(value: object) -> bytes:

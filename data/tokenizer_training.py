@@ -9,7 +9,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from data.bpe import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN
 from data.errors import Problem
-from data.tokenizer import Tokenizer
+from data.tokenizer import MASK_TOKENS, Tokenizer
 from data.vocabularies import (
     NUM_BYTES,
     UNKNOWN_WORD,
@@ -73,12 +73,19 @@ class TokenizerRules:
     "Of wordpiece and unigram: the fraction of characters that the alphabet makes up, in (0, 1]; the rest is unknown."
     special_tokens: list[str] = field(default_factory=list)
     "Control tokens besides <|endoftext|> and <|pad|>, in the order of their ids; distinct, not empty."
+    num_sentinels: int = field(default=0, metadata={"added_later": True})
+    "Of the control tokens <extra_id_0>, <extra_id_1>, …, which stand for spans that span_corruption leaves out; >= 0."
     chat_template: str = ""
     "Jinja text that makes a conversation one text, as transformers takes it; empty: none. It changes no id."
 
     @property
     def control_tokens(self) -> list[str]:
-        return [EOS_TOKEN, PAD_TOKEN, *self.special_tokens]
+        return [EOS_TOKEN, PAD_TOKEN, *self.more_tokens]
+
+    @property
+    def more_tokens(self) -> list[str]:
+        """The control tokens besides those that every tokenizer has."""
+        return [*self.special_tokens, *(f"<extra_id_{number}>" for number in range(self.num_sentinels))]
 
     def problems(self) -> list[Problem]:
         tokens = self.control_tokens
@@ -88,6 +95,7 @@ class TokenizerRules:
         wrong = {
             "vocab_size": not least <= self.vocab_size <= 1 << 32,
             "min_frequency": self.min_frequency < 1,
+            "num_sentinels": self.num_sentinels < 0,
             "special_tokens": len(set(tokens)) < len(tokens) or "" in tokens or self.unknown in tokens,
             "normalization": self.kind is TokenizerKind.byte_bpe and self.normalization not in plain,
             "character_coverage": not 0 < self.character_coverage <= 1,
@@ -95,6 +103,7 @@ class TokenizerRules:
         words = {
             "vocab_size": (f"{self.vocab_size} ids", f"{least} to 2**32"),
             "min_frequency": (f"{self.min_frequency}", "1 or more"),
+            "num_sentinels": (f"{self.num_sentinels}", "0 or more"),
             "special_tokens": ("a control token is empty or given twice", "distinct texts"),
             "normalization": (f"{self.normalization.name} with byte_bpe", "standard or none"),
             "character_coverage": (f"{self.character_coverage}", "a fraction above 0, at most 1"),
@@ -175,8 +184,10 @@ def standard_config() -> dict[str, object]:
 def _config(rules: TokenizerRules) -> dict[str, object]:
     config = standard_config()
     config |= {"bos_token": EOS_TOKEN, "eos_token": EOS_TOKEN, "pad_token": PAD_TOKEN}
-    if rules.special_tokens:
-        config["additional_special_tokens"] = rules.special_tokens
+    if rules.more_tokens:
+        config["additional_special_tokens"] = rules.more_tokens
+    if mask := next((text for text in rules.special_tokens if text in MASK_TOKENS), None):
+        config["mask_token"] = mask  # what `transformers` fills
     if rules.unknown:
         config["unk_token"] = rules.unknown
     if rules.chat_template:

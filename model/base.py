@@ -1,7 +1,7 @@
 """What training, storage and export may rely on in every architecture."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from model.recompute import Recompute, through
 class LanguageModel(nn.Module):
     """A model with a token embedding and, unless its config says otherwise, a vocabulary head."""
 
+    can_be_compiled: ClassVar[bool] = False
+    "Whether torch.compile fuses what its `blocks` do; not where they are one kernel each already."
     embedding: Embedding
     lm_head: VocabularyHead
 

@@ -24,6 +24,7 @@ from model.config import BertConfig
 from model.encoder import Encoder
 from model.head import HeadLoss, VocabularyHead
 from model.layers import Embedding, Linear, full_attention, full_mask
+from model.text_head import Pooling, TextHead
 
 
 class Attention(nn.Module):
@@ -101,6 +102,8 @@ class Bert(Encoder):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         if config.masked_lm_head:
             self.lm_head = MaskedLMHead(config, self.vocab_size)
+        if config.classes:
+            self.classifier = TextHead(config.hidden_size, len(config.classes), pooling=Pooling.first)
         self.init_weights()
 
     @torch.no_grad()

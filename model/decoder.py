@@ -16,8 +16,7 @@ class Decoder(LanguageModel):
 
     sees_prefix: ClassVar[bool] = True
     "Whether tokens can see those after them where both are of a prefix."
-    can_be_compiled: ClassVar[bool] = True
-    "Whether torch.compile fuses what its `blocks` do; not where they are one kernel each already."
+    can_be_compiled = True
     blocks: nn.ModuleList
 
     @abstractmethod

@@ -165,7 +165,7 @@ class Rnn(Decoder):
 
 
 class RnnEncoder(Encoder):
-    """The encoder, without a vocabulary head; see `Encoder` for its methods."""
+    """The encoder; see `Encoder` for its methods."""
 
     config: RnnEncoderConfig
 
@@ -174,9 +174,12 @@ class RnnEncoder(Encoder):
         self.embedding = Embedding(self.vocab_size, config.hidden_size)
         layers = range(config.num_layers)
         self.blocks = nn.ModuleList(Layer(config, layer=layer, both_ways=True) for layer in layers)
+        if config.masked_lm_head:
+            self.lm_head = VocabularyHead(config.hidden_size, self.vocab_size)
         self.init_weights()
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
+        self.tie_weights()
         init_recurrent(self, cell=self.config.cell, generator=generator)
 
     def hidden(

@@ -5,6 +5,7 @@ Names are our own parameters' names. A tied vocabulary head is stored once, as t
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,8 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.base import LanguageModel
-from model.config import ModelConfig, config_from_dict
+from model.config import BertConfig, ModelConfig, config_from_dict
 from model.registry import build_model
+from model.text_head import Pooling, TextHead
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "model.json"
@@ -70,6 +72,40 @@ def model_from(config: ModelConfig, state_dict: Mapping[str, Tensor]) -> Languag
     )  # a tied head is not in it; the check was strict
     model.tie_weights()
     return model.eval()
+
+
+def with_vocabulary(
+    config: ModelConfig, state_dict: Mapping[str, Tensor], vocab_size: int
+) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """The model for another number of ids: rows beyond it are cut off, new ones are the mean of those there are.
+
+    At the mean a new token is as likely as an average one, so that little of what was learnt changes (Hewitt 2021,
+    "Initializing New Word Embeddings for Pretrained Language Models").
+    """
+    assert config.vocab_size is not None, "a model that is built knows its vocabulary"
+    resized = dict(state_dict)
+    for name in ("embedding.weight", "lm_head.weight", "lm_head.bias"):
+        if name in resized:
+            rows = resized[name][:vocab_size]
+            more = resized[name].float().mean(dim=0, keepdim=True).to(rows.dtype)
+            missing = [more] * max(0, vocab_size - len(rows))
+            resized[name] = torch.cat((rows, *missing))
+    return replace(config, vocab_size=vocab_size), resized
+
+
+def with_classes(
+    config: BertConfig, state_dict: Mapping[str, Tensor], classes: list[str], *, seed: int
+) -> tuple[BertConfig, dict[str, Tensor]]:
+    """The encoder with a new head that tells these classes apart, drawn from the seed, in place of the heads it had."""
+    head = TextHead(config.hidden_size, len(classes), pooling=Pooling.first)
+    head.init_weights(torch.Generator().manual_seed(seed))
+    kept = {
+        name: tensor
+        for name, tensor in state_dict.items()
+        if not name.startswith(("lm_head.", "classifier."))
+    }
+    new = {f"classifier.{name}": tensor for name, tensor in head.state_dict().items()}
+    return replace(config, classes=classes, masked_lm_head=False), kept | new
 
 
 def expected_shapes(config: ModelConfig) -> dict[str, torch.Size]:

@@ -5,13 +5,14 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
-from model.config.base import ModelConfig, Problem, Size, suggestion
+from model.config.base import ADDED_LATER, ModelConfig, Problem, Size, suggestion
 from model.config.decoders import GPT2Config, LlamaConfig, RopeKind, RopeScaling
 from model.config.encoder_decoders import T5Config, TransformerConfig
 from model.config.encoders import BertConfig
 from model.config.recurrent import Cell, RnnConfig, RnnEncoderConfig, RnnSeq2SeqConfig
 
 __all__ = [
+    "ADDED_LATER",
     "CONFIGS",
     "BertConfig",
     "Cell",

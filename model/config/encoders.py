@@ -1,9 +1,9 @@
 """Encoders: BERT with RoBERTa's and DistilBERT's settings. Torch-free."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from model.config.base import AttentionConfig, Size
+from model.config.base import ADDED_LATER, AttentionConfig, Size
 
 
 @dataclass
@@ -25,6 +25,9 @@ class BertConfig(AttentionConfig):
     masked_lm_head: bool = True
     "Whether there is a head that predicts masked tokens; a sentence encoder has none."
 
+    classes: list[str] = field(default_factory=list, metadata=ADDED_LATER)
+    "What a head for whole texts tells apart, in the order of its outputs; empty: there is no such head."
+
     is_causal: ClassVar[bool] = False
     may_be_zero: ClassVar[tuple[str, ...]] = ("num_token_types",)
 
@@ -42,6 +45,8 @@ class BertConfig(AttentionConfig):
             head = width * width + width + norm + self.embedding_size() // width + self.embedding_size()
         if not (self.masked_lm_head and self.tie_embeddings):
             lookups += self.embedding_size()
+        if self.classes:  # which meets a text, and no token
+            lookups += width * width + width + len(self.classes) * (width + 1)
         return Size(
             lookups=lookups,
             blocks=self.num_layers * (attention + mlp + 2 * norm),

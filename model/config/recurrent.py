@@ -1,10 +1,10 @@
 """Recurrent networks: as language model, as encoder, and as encoder-decoder with attention. Torch-free."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
-from model.config.base import ModelConfig, Problem, Size
+from model.config.base import ADDED_LATER, ModelConfig, Problem, Size
 
 
 class Cell(Enum):
@@ -49,22 +49,26 @@ class RnnConfig(ModelConfig):
 
 @dataclass
 class RnnEncoderConfig(RnnConfig):
-    """A recurrent encoder that reads in both directions, for classification."""
+    """A recurrent encoder that reads in both directions, for classification, or to predict masked tokens."""
 
     architecture: str = "rnn_encoder"
     "Always rnn_encoder."
     hidden_size: int = 512
     "Width of the embedding, and of the states of both directions together; even."
+    masked_lm_head: bool = field(default=False, metadata=ADDED_LATER)
+    "Whether there is a head that predicts masked tokens."
 
     is_causal: ClassVar[bool] = False
 
     @property
     def has_lm_head(self) -> bool:
-        return False
+        return self.masked_lm_head
 
     def size(self) -> Size:
         layers = self.num_layers * 2 * self._layer(self.hidden_size // 2)
-        return Size(lookups=self.embedding_size(), blocks=layers, rest=0)
+        head = self.embedding_size() if self.masked_lm_head else 0
+        tables = 0 if head and self.tie_embeddings else self.embedding_size()
+        return Size(lookups=tables, blocks=layers, rest=head)
 
     def problems(self) -> list[Problem]:
         return super().problems() + odd_width(self)

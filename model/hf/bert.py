@@ -47,6 +47,11 @@ _MASKED_LM = {
     "roberta": "RobertaForMaskedLM",
     "distilbert": "DistilBertForMaskedLM",
 }
+_CLASSIFIERS = {
+    "bert": ("bert.pooler.dense", "classifier"),
+    "roberta": ("classifier.dense", "classifier.out_proj"),
+}
+_CLASSIFICATION = {"bert": "BertForSequenceClassification", "roberta": "RobertaForSequenceClassification"}
 _BARE = {"bert": "BertModel", "roberta": "RobertaModel", "distilbert": "DistilBertModel"}
 
 
@@ -57,7 +62,7 @@ def model_type(config: BertConfig) -> str:
 
 def sources(config: BertConfig, *, pad_id: int | None) -> Sources:
     kind = model_type(config)
-    prefix = f"{kind}." if config.masked_lm_head else ""
+    prefix = f"{kind}." if _has_head(config) else ""
     unused = _unused_positions(kind, pad_id)
     table = {
         "embedding.weight": Source((f"{prefix}embeddings.word_embeddings.weight",)),
@@ -74,7 +79,22 @@ def sources(config: BertConfig, *, pad_id: int | None) -> Sources:
             names = tuple(f"{stack}.{layer}.{name}" for name in theirs)
             rows = (config.hidden_size,) * len(names) if len(names) > 1 else ()
             table |= each_kind(f"blocks.{layer}.{ours}", names, rows=rows)
-    return table | (_head_sources(config, kind) if config.masked_lm_head else {})
+    table |= _head_sources(config, kind) if config.masked_lm_head else {}
+    return table | (_classifier_sources(kind) if config.classes else {})
+
+
+def _has_head(config: BertConfig) -> bool:
+    """Whether it is a model with a head, whose class writes the bare encoder under a prefix."""
+    return config.masked_lm_head or bool(config.classes)
+
+
+def _classifier_sources(kind: str) -> Sources:
+    if kind not in _CLASSIFIERS:
+        raise ValueError(
+            f"a {kind} model's classifier has another activation than ours and cannot be exported"
+        )
+    dense, output = _CLASSIFIERS[kind]
+    return each_kind("classifier.dense", (dense,)) | each_kind("classifier.output", (output,))
 
 
 def _head_sources(config: BertConfig, kind: str) -> Sources:
@@ -90,13 +110,17 @@ def _head_sources(config: BertConfig, kind: str) -> Sources:
 
 def to_hf_config(config: BertConfig, *, pad_id: int | None) -> dict[str, Any]:
     kind = model_type(config)
-    values = {
-        "architectures": [(_MASKED_LM if config.masked_lm_head else _BARE)[kind]],
+    values: dict[str, Any] = {
+        "architectures": [_class_name(config, kind)],
         "model_type": kind,
         "vocab_size": config.vocab_size,
         "tie_word_embeddings": config.tie_embeddings,
         "max_position_embeddings": config.max_seq_len + _unused_positions(kind, pad_id),
     }
+    if config.classes:
+        values["id2label"] = {str(number): name for number, name in enumerate(config.classes)}
+        values["label2id"] = {name: number for number, name in enumerate(config.classes)}
+        values["problem_type"] = "single_label_classification"
     if kind == "distilbert":
         return values | _distilbert_sizes(config)
     if kind == "roberta":
@@ -112,6 +136,12 @@ def to_hf_config(config: BertConfig, *, pad_id: int | None) -> dict[str, Any]:
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
     }
+
+
+def _class_name(config: BertConfig, kind: str) -> str:
+    if config.classes:
+        return _CLASSIFICATION[kind]
+    return (_MASKED_LM if config.masked_lm_head else _BARE)[kind]
 
 
 def _distilbert_sizes(config: BertConfig) -> dict[str, Any]:
@@ -137,10 +167,11 @@ def from_hf_config(values: Mapping[str, Any]) -> BertConfig:
     heads = [
         name for name in values.get("architectures") or [] if "MaskedLM" in name or "PreTraining" in name
     ]
-    shared = {
+    shared: dict[str, Any] = {
         "vocab_size": values.get("vocab_size", 50265 if kind == "roberta" else 30522),
         "tie_embeddings": values.get("tie_word_embeddings", True),
         "masked_lm_head": bool(heads) or not values.get("architectures"),
+        "classes": _classes(values),
     }
     positions = values.get("max_position_embeddings", 512)
     if kind == "distilbert":
@@ -172,6 +203,14 @@ def from_hf_config(values: Mapping[str, Any]) -> BertConfig:
     )
 
 
+def _classes(values: Mapping[str, Any]) -> list[str]:
+    """The labels of a classifier, in the order of its outputs."""
+    if not any("ForSequenceClassification" in name for name in values.get("architectures") or []):
+        return []
+    labels = values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # the defaults of transformers
+    return [labels[number] for number in sorted(labels, key=int)]
+
+
 def _unused_positions(kind: str, pad_id: int | None) -> int:
     if kind != "roberta":
         return 0
@@ -182,7 +221,7 @@ def full_name(config: BertConfig, name: str) -> str:
     """Published folders say gamma and beta, and leave out or keep the family's prefix as their class did."""
     prefix = f"{model_type(config)}."
     name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-    if not config.masked_lm_head:
+    if not _has_head(config):
         return name.removeprefix(prefix)
     return (
         f"{prefix}{name}" if name.startswith(("embeddings.", "encoder.", "transformer.", "pooler.")) else name

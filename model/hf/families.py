@@ -1,5 +1,6 @@
 """The families that both we and `transformers` compute, by our config's class and by their `model_type`."""
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -51,6 +52,17 @@ def family_of(config: ModelConfig, *, pad_id: int | None) -> Family:
     raise ValueError(f"{config.architecture} models have no counterpart in transformers to be exported to")
 
 
+def auto_class(config: ModelConfig) -> str | None:
+    """The class of `transformers` that loads an export with all its tensors; None where there is no counterpart."""
+    if isinstance(config, BertConfig):
+        if config.classes:
+            return "AutoModelForSequenceClassification"
+        return "AutoModelForMaskedLM" if config.masked_lm_head else "AutoModel"
+    if isinstance(config, T5Config):
+        return "AutoModelForSeq2SeqLM"
+    return "AutoModelForCausalLM" if isinstance(config, GPT2Config | LlamaConfig) else None
+
+
 _IMPORTS: dict[str, Callable[[Mapping[str, Any]], ModelConfig]] = {
     "gpt2": gpt2.from_hf_config,
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), llama.from_hf_config),
@@ -66,5 +78,7 @@ def from_hf_config(values: Mapping[str, Any]) -> ModelConfig:
     """
     kind = values.get("model_type")
     if kind not in _IMPORTS:
-        raise ValueError(f'model_type "{kind}" cannot be imported; known: {", ".join(_IMPORTS)}')
+        near = difflib.get_close_matches(str(kind), _IMPORTS, n=1, cutoff=0.75)
+        meant = f'did you mean "{near[0]}"? ' if near else ""
+        raise ValueError(f'model_type "{kind}" cannot be imported; {meant}known: {", ".join(_IMPORTS)}')
     return _IMPORTS[kind](values)

@@ -6,9 +6,11 @@ them divided by the count over all of them is the global batch's mean.
 
 from torch import nn
 
+from model.base import LanguageModel
 from model.objectives.loss import LossSum
-from model.objectives.texts import Classification, Pooling, Regression
+from model.objectives.texts import Classification, OwnClassification, Regression
 from model.objectives.tokens import CausalLM, MaskedLM, PrefixLM, Seq2SeqLM
+from model.text_head import Pooling
 
 __all__ = [
     "OBJECTIVES",
@@ -16,11 +18,27 @@ __all__ = [
     "Classification",
     "LossSum",
     "MaskedLM",
+    "OwnClassification",
     "Pooling",
     "PrefixLM",
     "Regression",
     "Seq2SeqLM",
+    "build_objective",
 ]
+
+
+def build_objective(name: str, model: LanguageModel, *, label_smoothing: float = 0.0) -> nn.Module:
+    """The objective of that name around a model, which has all its parameters.
+
+    `label_smoothing` is for those of encoder-decoders.
+
+    Raises ValueError where the model is none that it can train.
+    """
+    kind = OwnClassification if name == "classification" else OBJECTIVES[name]
+    if kind is Seq2SeqLM:
+        return Seq2SeqLM(model, label_smoothing=label_smoothing)  # type: ignore[arg-type]
+    return kind(model)
+
 
 OBJECTIVES: dict[str, type[nn.Module]] = {
     "causal_lm": CausalLM,

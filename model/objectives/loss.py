@@ -5,6 +5,7 @@ Letters: B batch, T time, C hidden, N targets.
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from model.base import LanguageModel
@@ -21,6 +22,8 @@ class LossSum(NamedTuple):
     num_targets: Tensor
     by_sequence: Tensor
     "What each sequence adds to loss_sum, without a gradient."
+    num_right: Tensor | None = None
+    "int64 scalar: targets that the model finds likeliest, where the objective counts them: in evaluation mode."
 
 
 class Targets:
@@ -34,6 +37,12 @@ class Targets:
         self.has_target = labels != IGNORED_LABEL  # [B, T]
         self.num_targets = self.has_target.sum()
         self.skip = int(self.num_targets) <= (1 - SKIP_FRACTION) * labels.numel()
+
+    @torch.no_grad()
+    def num_right(self, model: LanguageModel, hidden: Tensor) -> Tensor:
+        """How many targets the vocabulary head finds likeliest, of hidden [B, T, C]."""
+        logits = model.lm_head(hidden[self.has_target])  # [N, V]
+        return torch.as_tensor((logits.argmax(dim=-1) == self.labels[self.has_target]).sum())
 
     def loss(self, model: LanguageModel, hidden: Tensor, *, smoothing: float = 0.0) -> LossSum:
         """Of the vocabulary head over hidden [B, T, C]."""

@@ -3,58 +3,16 @@
 Letters: B batch, T time, C hidden, K classes.
 """
 
-from enum import Enum
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.bert import Bert
 from model.decoder import Decoder
 from model.encoder import Encoder
 from model.head import IGNORED_LABEL
-from model.layers import Linear
 from model.objectives.loss import LossSum
-
-
-class Pooling(Enum):
-    """Which hidden states stand for a text."""
-
-    first = "first"
-    mean = "mean"
-    last = "last"
-
-
-class TextHead(nn.Module):
-    """Hidden states [B, T, C] -> one for each text -> tanh(W x) -> [B, K], as BERT's pooler and classifier."""
-
-    def __init__(self, hidden_size: int, num_outputs: int, *, pooling: Pooling) -> None:
-        super().__init__()
-        self.pooling = pooling
-        self.dense = Linear(hidden_size, hidden_size)
-        self.output = Linear(hidden_size, num_outputs)
-        self.init_weights()
-
-    @torch.no_grad()
-    def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """N(0, 0.02), biases 0."""
-        for layer in (self.dense, self.output):
-            nn.init.normal_(layer.weight, std=0.02, generator=generator)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
-        real = (
-            hidden.new_ones(hidden.shape[:2]) if attention_mask is None else attention_mask.to(hidden.dtype)
-        )
-        out: Tensor = self.output(torch.tanh(self.dense(self._pooled(hidden, real))))
-        return out
-
-    def _pooled(self, hidden: Tensor, real: Tensor) -> Tensor:
-        """[B, C]; real [B, T], 1 for tokens and 0 for padding."""
-        if self.pooling is Pooling.mean:
-            return (hidden * real[..., None]).sum(dim=1) / real.sum(dim=1, keepdim=True).clamp(min=1)
-        columns = torch.arange(1, real.shape[1] + 1, device=real.device)
-        place = (real * (columns if self.pooling is Pooling.last else columns.flip(0))).argmax(dim=1)  # [B]
-        return hidden[torch.arange(len(hidden), device=hidden.device), place]
+from model.text_head import Pooling, TextHead
 
 
 class Classification(nn.Module):
@@ -81,8 +39,11 @@ class Classification(nn.Module):
             )
         else:
             hidden = self.model.hidden(input_ids)
-        out: Tensor = self.head(hidden, attention_mask)
+        out: Tensor = self._head()(hidden, attention_mask)
         return out
+
+    def _head(self) -> TextHead:
+        return self.head
 
     def forward(
         self,
@@ -94,7 +55,20 @@ class Classification(nn.Module):
         """labels: int64 [B], a class, or -100 for a row that fills a batch."""
         logits = self.logits(input_ids, attention_mask, token_type_ids).float()  # [B, K]
         losses = F.cross_entropy(logits, labels, ignore_index=IGNORED_LABEL, reduction="none")  # [B]
-        return LossSum(losses.sum(), (labels != IGNORED_LABEL).sum(), losses.detach())
+        found = LossSum(losses.sum(), (labels != IGNORED_LABEL).sum(), losses.detach())
+        return found if self.training else found._replace(num_right=(logits.argmax(dim=-1) == labels).sum())
+
+
+class OwnClassification(Classification):
+    """Predict the class of a text with the head that is part of the model, and is stored with it."""
+
+    def __init__(self, model: Bert) -> None:
+        nn.Module.__init__(self)
+        self.model = model
+
+    def _head(self) -> TextHead:
+        assert isinstance(self.model, Bert)
+        return self.model.classifier
 
 
 class Regression(Classification):

@@ -93,7 +93,10 @@ class MaskedLM(nn.Module):
             position_ids=position_ids,
             document_ids=document_ids,
         )  # [B, T, C]
-        return targets.loss(self.model, hidden)
+        found = targets.loss(self.model, hidden)
+        if self.training:
+            return found
+        return found._replace(num_right=targets.num_right(self.model, hidden))
 
 
 class Seq2SeqLM(nn.Module):

@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pipeline.dag.stage import Stage
+from pipeline.dag.stage import Stage, is_as_before
 
 KEY_LENGTH = 32
 "Hex digits of a fingerprint: 128 bits."
@@ -32,7 +32,7 @@ def canonical(value: Any) -> Any:
         identity = (
             each
             for each in dataclasses.fields(value)
-            if not each.metadata.get("circumstance") and not _as_before(each, getattr(value, each.name))
+            if not each.metadata.get("circumstance") and not is_as_before(each, getattr(value, each.name))
         )
         return {each.name: canonical(getattr(value, each.name)) for each in identity}
     if isinstance(value, Enum):
@@ -48,13 +48,6 @@ def canonical(value: Any) -> Any:
     raise TypeError(
         f"a {type(value).__name__} has no canonical form and cannot enter a fingerprint: {value!r}"
     )
-
-
-def _as_before(of: dataclasses.Field[Any], value: Any) -> bool:
-    if not of.metadata.get("added_later"):
-        return False
-    default = of.default if of.default_factory is dataclasses.MISSING else of.default_factory()
-    return bool(value == default)
 
 
 def payload(stage: Stage, inputs: Mapping[str, Sequence[str]], files: str = "") -> dict[str, Any]:

@@ -50,6 +50,14 @@ def circumstance(default: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
+def is_as_before(of: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether a field that was added later has its default, so that what was computed without it stays what it is."""
+    if not of.metadata.get("added_later"):
+        return False
+    default = of.default if of.default_factory is dataclasses.MISSING else of.default_factory()
+    return bool(value == default)
+
+
 @dataclass
 class NoInputs:
     """The inputs of a stage that begins from files outside."""
@@ -82,7 +90,9 @@ class Stage:
         return {
             each.name: getattr(self, each.name)
             for each in dataclasses.fields(self)
-            if each.name != "inputs" and not each.metadata.get("circumstance")
+            if each.name != "inputs"
+            and not each.metadata.get("circumstance")
+            and not is_as_before(each, getattr(self, each.name))
         }
 
     def external_files(self) -> "list[ExternalFile]":

@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch import nn
 
+from data.batches import Corruption
 from data.heldout import EvalExamples, EvalSequences, HeldOut
 from data.shards import TokenShards
-from model.decoder import Decoder
-from model.objectives import CausalLM
 
 FAST_BATCH_TOKENS = 8192
 "Tokens in a forward pass beyond which a larger one is no faster."
@@ -25,11 +26,19 @@ class Score:
     "Nats."
     num_targets: int
     num_bytes: int
-    "UTF-8 bytes of the text that the targets spell."
+    "UTF-8 bytes of the text that the targets spell; 0 where they do not spell it once."
+    num_right: int | None = None
+    "Masked tokens that the model finds likeliest; None where none are masked."
 
     def metrics(self) -> dict[str, float]:
-        """`eval/loss` in nats per target, its perplexity, and bits per byte of text."""
+        """`eval/loss` in nats per target, its perplexity, and bits per byte of text.
+
+        Of masked tokens the loss alone, and the fraction of them that is found: each is predicted given all others, so
+        that their losses add up to no likelihood of the text, and have no perplexity.
+        """
         loss = self.loss_sum / self.num_targets
+        if self.num_right is not None:
+            return {"eval/loss": loss, "eval/accuracy": self.num_right / self.num_targets}
         found = {"eval/loss": loss, "eval/perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
         if self.num_bytes:
             found["eval/bits_per_byte"] = self.loss_sum / math.log(2) / self.num_bytes
@@ -37,32 +46,43 @@ class Score:
 
 
 def score(
-    model: Decoder, shards: TokenShards, *, seq_len: int, on_progress: Callable[[int, int], None]
+    objective: nn.Module,
+    held_out: HeldOut,
+    *,
+    seq_len: int,
+    on_progress: Callable[[int, int], None],
+    corruption: Corruption | None = None,
 ) -> Score:
-    """Score documents in sequences of `seq_len`, or the responses of examples.
+    """Score held-out sequences of about `seq_len` tokens, as they are or corrupted; a place is a sequence's number.
 
     Args:
-        model: in evaluation mode, on its device.
-        shards: held-out tokens of the model's tokenizer.
-        seq_len: tokens of a sequence, at most the model's.
+        objective: around a model on its device.
+        held_out: with the tokens of the model's tokenizer.
+        seq_len: tokens of a sequence.
         on_progress: told (done, total) batches.
+        corruption: what becomes of the sequences; None: nothing.
     """
-    held_out = _held_out(shards, seq_len)
     size = max(1, FAST_BATCH_TOKENS // seq_len)
     count = held_out.num_batches(world_size=1, micro_batch_size=size)
-    objective, device = CausalLM(model).eval(), next(model.parameters()).device
-    loss_sum, num_targets = 0.0, 0
+    device = next(objective.eval().parameters()).device
+    loss_sum, num_targets, num_right = 0.0, 0, None
     with torch.inference_mode():
         for index in range(count):
             batch = held_out.batch(index, rank=0, world_size=1, micro_batch_size=size)
+            if corruption is not None:
+                places = index * size + np.arange(len(batch["input_ids"]), dtype=np.int64)
+                batch = corruption.corrupt(batch, places)
             found = objective(**{name: torch.from_numpy(array).to(device) for name, array in batch.items()})
             loss_sum += float(found.loss_sum)
             num_targets += int(found.num_targets)
+            if found.num_right is not None:
+                num_right = (num_right or 0) + int(found.num_right)
             on_progress(index + 1, count)
-    return Score(loss_sum, num_targets, held_out.num_bytes)
+    return Score(loss_sum, num_targets, held_out.num_bytes if corruption is None else 0, num_right)
 
 
-def _held_out(shards: TokenShards, seq_len: int) -> HeldOut:
+def held_out_text(shards: TokenShards, *, seq_len: int) -> HeldOut:
+    """Documents in sequences of `seq_len`, or the responses of examples."""
     if shards.format.has_loss_mask:
         return EvalExamples(shards, seq_len=seq_len, pad_id=shards.format.eos_id)
     return EvalSequences(shards, seq_len=seq_len)

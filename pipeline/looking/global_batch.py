@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.looking.lineage import Origin, origins
 from pipeline.looking.page import grid, visible
 from pipeline.training.config import Packing, TrainingConfig
+from pipeline.training.objective import ObjectiveSettings
 from pipeline.training.sources import open_sources, source_names
 
 TRAINS = ("pretrain", "finetune")
@@ -69,7 +70,8 @@ def print_global_batch(facts: dict[str, Any], console: Console) -> None:
 def _training_of(config: dict[str, Any]) -> TrainingConfig:
     """A field that is newer than the artifact has its default: what trainings did before it was there."""
     kinds = get_type_hints(TrainingConfig)
-    names = [each.name for each in fields(TrainingConfig) if each.name in config]
+    beside = {each.name for each in fields(ObjectiveSettings)}  # of what a model makes of the sequences
+    names = [each.name for each in fields(TrainingConfig) if each.name in config and each.name not in beside]
     enums = {name: kinds[name](config[name]) for name in names if isinstance(kinds[name], EnumType)}
     return TrainingConfig(**{name: config[name] for name in names} | enums)
 

@@ -1,16 +1,28 @@
-"""`evaluate`: loss, perplexity and bits per byte on held-out text, and what the model writes."""
+"""`evaluate`: the loss on held-out text, what follows from it, and what the model writes."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from data.corruption import SpanCorruption, TokenMasking
+from model.config import ADDED_LATER
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Channel, Problem, Stage, StageContext, StageResult, port
-from pipeline.stages.sharding import shard_names
+from pipeline.stages.sharding import below, shard_names
+
+if TYPE_CHECKING:
+    from data.shards import TokenShards
+    from data.tokenizer import Tokenizer
+    from model.base import LanguageModel
 
 
 @dataclass
 class Evaluate(Stage):
-    """Measures a model on held-out documents, or on the responses of held-out examples, each token exactly once."""
+    """Measures a model on held-out documents, or on the responses of held-out examples.
+
+    A decoder gives the loss of each token, once, with perplexity and bits per byte. An encoder gives that of masked
+    tokens, which is no likelihood of the text, and the fraction of them that it finds. An encoder-decoder gives that
+    of the responses of examples, or in plain text of the spans that are left out.
+    """
 
     name: ClassVar[str] = "evaluate"
     produces: ClassVar[str] = "report"
@@ -36,7 +48,11 @@ class Evaluate(Stage):
     top_p: float = 1.0
     "Of the continuations, in (0, 1]."
     seed: int = 0
-    "Of the continuations."
+    "Of the continuations, and of what is masked or left out."
+    masking: TokenMasking = field(default_factory=TokenMasking, metadata=ADDED_LATER)
+    "Of an encoder: how many tokens are masked, and with what."
+    spans: SpanCorruption = field(default_factory=SpanCorruption, metadata=ADDED_LATER)
+    "Of an encoder-decoder, in plain text: how much is left out, in spans of which length."
 
     def problems(self) -> list[Problem]:
         ranges = [
@@ -46,14 +62,15 @@ class Evaluate(Stage):
             ("temperature", self.temperature >= 0, ">= 0"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
         ]
-        return [
+        found = [
             Problem(name, f"{name} is {getattr(self, name)}", allowed, f"set {name} {allowed}")
             for name, holds, allowed in ranges
             if not holds
         ]
+        return found + below("masking", self.masking.problems()) + below("spans", self.spans.problems())
 
     def reported_metrics(self) -> tuple[str, ...]:
-        return ("eval/loss", "eval/perplexity", "eval/bits_per_byte")
+        return ("eval/loss", "eval/perplexity", "eval/bits_per_byte", "eval/accuracy")
 
     def run(self, context: StageContext) -> StageResult:
         model, tokens = context.one("model"), context.one("tokens")
@@ -91,14 +108,14 @@ def evaluate_model(
 
     from data.shards import TokenShards
     from data.tokenizer import Tokenizer
-    from model.decoder import decoder
     from model.weights import load_model
-    from pipeline.evaluation import samples
+    from pipeline.evaluation.samples import as_markdown
     from pipeline.evaluation.scoring import score
+    from pipeline.stages.scored import what_is_scored
 
     torch.set_num_threads(cores)
     folder, local_tokens = model_folder.local(), token_folder.local()
-    model = decoder(load_model(folder)).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(folder).to("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = Tokenizer.load(folder / "tokenizer")
     shards = TokenShards([local_tokens / name for name in names], tokenizer_hash=tokenizer.hash)
 
@@ -106,14 +123,32 @@ def evaluate_model(
         channel.send({"kind": "progress", "done": done, "total": total, "unit": "batches", "note": ""})
 
     longest = model.config.max_seq_len
-    found = score(model, shards, seq_len=min(settings.seq_len or longest, longest), on_progress=tell)
+    seq_len = min(settings.seq_len or longest, longest)
+    asked = what_is_scored(model, shards, tokenizer, settings, seq_len=seq_len)
+    found = score(
+        asked.objective, asked.held_out, seq_len=seq_len, on_progress=tell, corruption=asked.corruption
+    )
+    written = _samples(model, shards, tokenizer, settings)
+    counters = {"targets": found.num_targets, "bytes": found.num_bytes, "rows": shards.num_rows}
+    report = {"counters": counters, "metrics": found.metrics()}
+    output.write_json(
+        "report.json", report | {"samples": written} | ({"note": asked.note} if asked.note else {})
+    )
+    output.write_bytes("samples.md", as_markdown(written).encode())
+    return report
+
+
+def _samples(
+    model: "LanguageModel", shards: "TokenShards", tokenizer: "Tokenizer", settings: Evaluate
+) -> list[dict[str, str]]:
+    """What a decoder writes; no other model continues a text."""
+    from model.decoder import Decoder
+    from pipeline.evaluation import samples
+
+    if not isinstance(model, Decoder):
+        return []
     cases = samples.from_prompts(settings.prompts, tokenizer) or samples.from_rows(
         shards, tokenizer, count=settings.num_samples, reference_tokens=settings.max_new_tokens
     )
     sampling = samples.Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, settings.seed)
-    written = samples.write_samples(model, tokenizer, cases, sampling)
-    counters = {"targets": found.num_targets, "bytes": found.num_bytes, "rows": shards.num_rows}
-    report = {"counters": counters, "metrics": found.metrics()}
-    output.write_json("report.json", report | {"samples": written})
-    output.write_bytes("samples.md", samples.as_markdown(written).encode())
-    return report
+    return samples.write_samples(model, tokenizer, cases, sampling)

@@ -1,14 +1,18 @@
-"""`export`: a trained model as a Hugging Face folder that `AutoModelForCausalLM` loads with equal logits."""
+"""`export`: a trained model as a Hugging Face folder that its family's `AutoModel*` loads with equal logits."""
 
 import tempfile
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Stage, StageContext, StageResult, port
-from pipeline.errors import StageFailedError
+from pipeline.errors import ConfigError, StageFailedError
+from pipeline.stages.model_card import model_card
+
+if TYPE_CHECKING:
+    from model.base import LanguageModel
 
 LARGEST_DIFFERENCE = {"fp32": 1e-5, "bf16": 0.25}
 "Between our logits and those of the exported folder; beyond it the export is refused."
@@ -23,7 +27,11 @@ class Precision(Enum):
 
 @dataclass
 class Export(Stage):
-    """Writes config, weights (safetensors), tokenizer and model card, then loads them and compares the logits."""
+    """Writes config, weights (safetensors), tokenizer and model card, then loads them and compares the logits.
+
+    Recurrent networks, and the encoder-decoder of 2017, have no counterpart in transformers: they are written as
+    model.json and fp32 weights, which the stages here begin from.
+    """
 
     name: ClassVar[str] = "export"
     produces: ClassVar[str] = "export"
@@ -57,22 +65,29 @@ def export_model(
 
     from data.tokenizer import Tokenizer
     from model.flops import num_parameters
-    from model.hf import export_hf
-    from model.weights import load_weights
+    from model.hf import auto_class, export_hf
+    from model.weights import load_weights, save_weights
 
     folder = model_folder.local()
     config, state_dict = load_weights(folder)
     tokenizer = Tokenizer.load(folder / "tokenizer")
     dtype = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}[settings.precision]
+    loader = auto_class(config)
+    if loader is None and settings.precision is not Precision.fp32:
+        raise _only_fp32(config.architecture)
     with tempfile.TemporaryDirectory() as temporary:
         target = Path(temporary)
-        export_hf(state_dict, config, target, dtype=dtype, eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id)
+        if loader is None:
+            save_weights(target, config, state_dict)
+        else:
+            ids = {"eos_id": tokenizer.eos_id, "pad_id": tokenizer.pad_id}
+            export_hf(state_dict, config, target, dtype=dtype, **ids)
         tokenizer.save(target)
         size = num_parameters(config)
         (target / "README.md").write_text(
-            _card(settings, config.to_dict(), size, key, facts), encoding="utf-8"
+            model_card(settings, config.to_dict(), size, key, facts, loader=loader), encoding="utf-8"
         )
-        difference = _largest_difference(folder, target)
+        difference = _largest_difference(folder, target, loader, tokenizer.pad_id)
         if difference > LARGEST_DIFFERENCE[settings.precision.name]:
             raise StageFailedError(
                 f"the exported model's logits differ by {difference:g} from the trained one's",
@@ -85,51 +100,45 @@ def export_model(
     return {"counters": {"parameters": size}, "metrics": {"max_abs_logit_difference": difference}}
 
 
-def _largest_difference(trained: Path, exported: Path) -> float:
-    """Between the logits of our model and of `transformers` on fixed token ids."""
-    import torch
-    from transformers import AutoModelForCausalLM
+def _only_fp32(architecture: str) -> ConfigError:
+    return ConfigError(
+        f"{architecture} models have no counterpart in transformers, and our own folders hold fp32 weights",
+        where="precision",
+        allowed="fp32",
+        do="set precision=fp32",
+    )
 
+
+def _largest_difference(trained: Path, exported: Path, loader: str | None, pad_id: int) -> float:
+    """Between what our model and the loaded export give on fixed token ids, of which none is padding."""
+    import torch
+    import transformers
+
+    from model.encoder_decoder import EncoderDecoder
     from model.weights import load_model
 
     ours = load_model(trained)
-    theirs = AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32, local_files_only=True).eval()
     length = min(64, ours.config.max_seq_len)
     ids = torch.arange(2 * length).reshape(2, length) * 7 % int(ours.config.vocab_size or 1)
+    ids[ids == pad_id] = (pad_id + 1) % int(
+        ours.config.vocab_size or 1
+    )  # RoBERTa counts positions without it
+    given = {"input_ids": ids}
+    if isinstance(ours, EncoderDecoder):
+        given["decoder_input_ids"] = ids[:, : length // 2 + 1]
     with torch.inference_mode():
-        return float((ours(ids) - theirs(ids).logits).abs().max())
+        mine = outputs(ours, given)
+        if loader is None:
+            return float((mine - outputs(load_model(exported), given)).abs().max())
+        kind = getattr(transformers, loader)
+        theirs = kind.from_pretrained(exported, dtype=torch.float32, local_files_only=True).eval()
+        return float((mine - theirs(**given)[0]).abs().max())
 
 
-def _card(settings: Export, config: dict[str, Any], size: int, key: str, facts: dict[str, float]) -> str:
-    """The model card: what it is, how it was measured, how to load it."""
-    shape = "\n".join(f"| {name} | {value} |" for name, value in config.items())
-    measured = "\n".join(
-        f"| {name} | {value:g} |" for name, value in facts.items() if name.startswith("eval/")
-    )
-    metrics = (
-        f"\n## Measured while training\n\n| metric | value |\n|---|---|\n{measured}\n" if measured else ""
-    )
-    return f"""---
-library_name: transformers
-pipeline_tag: text-generation
----
-
-# {settings.title}
-
-{settings.description or "Trained with Headrace."}
-
-{size:,} parameters. Made from the checkpoint `{key}`.
-
-| field | value |
-|---|---|
-{shape}
-{metrics}
-## Use
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained(FOLDER)
-tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-```
-"""
+def outputs(model: "LanguageModel", given: dict[str, Any]) -> Any:
+    """Logits, of tokens or of classes, or the hidden states of a model without a head."""
+    if getattr(model.config, "classes", None):
+        hidden = model.hidden(**given)  # type: ignore[operator]
+        return model.classifier(hidden, None)  # type: ignore[operator]
+    compute: Any = model if model.config.has_lm_head else model.hidden
+    return compute(**given)

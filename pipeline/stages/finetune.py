@@ -1,24 +1,46 @@
-"""`finetune`: a trained model learns from examples, with the loss on the responses only."""
+"""`finetune`: a trained model learns from examples, or goes on with what its kind learns from text."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.dag.folder import Folder
+from model.config import ADDED_LATER, ModelConfig
+from pipeline.dag.folder import Folder, open_folder
 from pipeline.dag.resources import Resources
-from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, optional_port, port
+from pipeline.dag.stage import (
+    ExternalFile,
+    Problem,
+    Stage,
+    StageContext,
+    StageResult,
+    circumstance,
+    optional_port,
+    port,
+)
 from pipeline.dag.store import Manifest
+from pipeline.errors import ConfigError
 from pipeline.stages import training_node
-from pipeline.training.config import TrainingConfig
+from pipeline.stages.init_from import files_of, import_weights, init_problems, local_folder
+from pipeline.training.config import Packing, TrainingConfig
+from pipeline.training.objective import Objective
+
+if TYPE_CHECKING:
+    from data.tokenizer import Tokenizer
+
+PACKINGS = {
+    Objective.masked_lm: Packing.pad,
+    Objective.prefix_lm: Packing.pad,
+    Objective.span_corruption: Packing.concatenate,
+}
+"How documents become sequences, by the objective; of others a sequence is an example."
 
 
 @dataclass
 class Finetune(TrainingConfig, Stage):
-    """Continues from a checkpoint or an exported Hugging Face folder on prompt-response examples.
+    """Continues from a checkpoint, an export, a Hugging Face folder or a model on the hub.
 
-    A sequence is one example; global_batch_tokens counts padded sequences, as everywhere.
+    A sequence is one example, with the loss on its response only, or for masked_lm and prefix_lm one document;
+    span_corruption takes full sequences. global_batch_tokens counts padded sequences, as everywhere.
     """
 
     name: ClassVar[str] = "finetune"
@@ -26,17 +48,41 @@ class Finetune(TrainingConfig, Stage):
 
     @dataclass
     class Inputs:
-        model: str = port("checkpoint", "export")
-        "The model to begin from."
+        model: str = optional_port("checkpoint", "export")
+        "The model to begin from; empty: init_from names it."
         tokens: str = port("tokens")
-        "Tokenized examples."
+        "Tokenized examples, or text for an objective that reads whole sequences."
         validation: str = optional_port("tokens")
         "Held-out examples, to evaluate on while training."
+        tokenizer: str = optional_port("tokenizer")
+        "What made the tokens, where it is not the model's own: one that was imported, or that has more ids."
 
     inputs: Inputs = field(default_factory=Inputs)
 
+    classes: list[str] = field(default_factory=list, metadata=ADDED_LATER)
+    "Of classification: the names of the classes, as responses have them; the head that tells them apart is new."
+    init_from: str = circumstance("")
+    "A Hugging Face folder that all machines see, or a name on the hub; its bytes are identity, not where they lie."
+
     def problems(self) -> list[Problem]:
-        return TrainingConfig.problems(self)
+        found = TrainingConfig.problems(self)
+        if bool(self.inputs.model) == bool(self.init_from):
+            both = (
+                "inputs.model and init_from are both set"
+                if self.init_from
+                else "no model to begin from is named"
+            )
+            allowed = "one of inputs.model and init_from"
+            found.append(
+                Problem("init_from", both, allowed, "set inputs.model to a node, or init_from to a folder")
+            )
+        if len(self.classes) == 1 or len(set(self.classes)) < len(self.classes):
+            what = f"{self.classes} names one class, or a class twice"
+            found.append(Problem("classes", what, "two or more names", "name all that responses may be"))
+        return found + (init_problems(self.init_from) if self.init_from else [])
+
+    def external_files(self) -> list[ExternalFile]:
+        return files_of(self.init_from) if self.init_from else []
 
     def resource_problems(self, resources: Resources) -> list[Problem]:
         return training_node.batch_problems(self, resources)
@@ -49,7 +95,8 @@ class Finetune(TrainingConfig, Stage):
         return training_node.length_estimate(self, ahead)
 
     def reported_metrics(self) -> tuple[str, ...]:
-        return training_node.reported_metrics(held_out=bool(self.inputs.validation))
+        objective = self.objective or (Objective.classification if self.classes else Objective.causal_lm)
+        return training_node.reported_metrics(objective, held_out=bool(self.inputs.validation))
 
     def run(self, context: StageContext) -> StageResult:
         from data.tokenizer import Tokenizer
@@ -61,39 +108,42 @@ class Finetune(TrainingConfig, Stage):
         validation = context.inputs["validation"]
         weights = self._weights(context)
         tokenizer = Tokenizer.load(weights.child("tokenizer").local())
+        model = load_config(weights.local())
+        packing = PACKINGS.get(self.objective_of(model))
+        self._check(model, tokenizer, packing, node=context.node)
         job = TrainingJob(
-            model=load_config(weights.local()),
+            model=model,
             training=training_node.training_config(self),
             train_tokens={"tokens": context.one("tokens").folder},
             tokenizer=weights.child("tokenizer"),
             tokenizer_hash=tokenizer.hash,
             validation_tokens=validation[0].folder if validation else None,
             initial_weights=weights,
-            packing=None,
+            packing=packing,
         )
         return training_node.train(context, job, vocab_size=job.model.vocab_size or tokenizer.vocab_size)
 
+    def _check(
+        self, model: ModelConfig, tokenizer: "Tokenizer", packing: Packing | None, *, node: str
+    ) -> None:
+        """Raises ConfigError before a rank is started: model, objective, tokenizer and text do not go together."""
+        from pipeline.training.corruption import corruption_of
+
+        found = training_node.fitting_problems(model, self)
+        if packing is not None:
+            found = found or training_node.packing_problems(model, self, packing)
+        for problem in found:
+            where = f"stages.{node}.{problem.field}"
+            raise ConfigError(problem.what, where=where, allowed=problem.allowed, do=problem.do)
+        corruption_of(self, model, tokenizer)
+
     def _weights(self, context: StageContext) -> Folder:
-        """The weights to begin from; an export is turned back into ours first."""
-        given = context.one("model")
-        if given.kind == "checkpoint":
-            return given.folder
-        context.map(
-            import_export, {"import": (given.folder, context.scratch.child("initial"))}, unit="imports"
-        )
-        return context.scratch.child("initial")
-
-
-def import_export(exported: Folder, target: Folder) -> dict[str, Any]:
-    """In a worker: a Hugging Face folder as a weights folder with its tokenizer."""
-    from data.tokenizer import Tokenizer
-    from model.hf import import_hf
-    from model.weights import save_weights
-
-    config, state_dict = import_hf(exported.local())
-    with tempfile.TemporaryDirectory() as temporary:
-        save_weights(Path(temporary), config, state_dict)
-        Tokenizer.load(exported.local()).save(Path(temporary) / "tokenizer")
-        for path in sorted(Path(temporary).iterdir()):
-            target.upload(path, path.name)
-    return {}
+        """The weights to begin from; those of others are turned into ours first."""
+        given, tokenizers = context.inputs["model"], context.inputs["tokenizer"]
+        if given and given[0].kind == "checkpoint" and not tokenizers and not self.classes:
+            return given[0].folder
+        source = given[0].folder if given else open_folder(str(local_folder(self.init_from)))
+        initial = context.scratch.child("initial")
+        item = (source, initial, tokenizers[0].folder if tokenizers else None, self.classes, self.seed)
+        context.map(import_weights, {"import": item}, unit="imports")
+        return initial

@@ -1,4 +1,4 @@
-"""`pretrain`: a model learns to continue text."""
+"""`pretrain`: a model learns from text, by the objective of its kind."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,13 +22,17 @@ from pipeline.dag.store import Manifest
 from pipeline.stages import training_node
 from pipeline.stages.sharding import below
 from pipeline.training.config import Packing, TrainingConfig
+from pipeline.training.objective import OF_EXAMPLES
 from pipeline.training.pace import Paces
 from pipeline.training.sources import can_be_followed, source_names
 
 
 @dataclass
 class Pretrain(TrainingConfig, Stage):
-    """Trains a model with the causal objective: the mean cross-entropy of each next token."""
+    """Trains a model to predict tokens of a text: the next, the masked, those left out, or a response.
+
+    seq2seq_lm reads tokenized examples, one pair to a sequence; all others plain text.
+    """
 
     name: ClassVar[str] = "pretrain"
     produces: ClassVar[str] = "checkpoint"
@@ -56,7 +60,13 @@ class Pretrain(TrainingConfig, Stage):
     def problems(self) -> list[Problem]:
         found = TrainingConfig.problems(self) + below("model", self.model.problems())
         found += self._mixture_problems()
-        return found or training_node.fitting_problems(self.model, self)
+        found = found or training_node.fitting_problems(self.model, self)
+        return found or training_node.packing_problems(self.model, self, self.packing)
+
+    @property
+    def used_packing(self) -> Packing | None:
+        """How rows become sequences; None: each is an example."""
+        return None if self.objective_of(self.model) in OF_EXAMPLES else self.packing
 
     @property
     def sources(self) -> list[str]:
@@ -85,7 +95,7 @@ class Pretrain(TrainingConfig, Stage):
                 self.ports()["tokens"][1],
                 inputs.get("tokens", []),
                 seq_len=self.seq_len,
-                packing=self.packing,
+                packing=self.used_packing,
             ),
         )
 
@@ -102,20 +112,23 @@ class Pretrain(TrainingConfig, Stage):
         )
 
     def follows(self) -> frozenset[str]:
-        can = can_be_followed(self, self.packing, self.mixture, num_sources=len(self.sources))
+        can = can_be_followed(self, self.used_packing, self.mixture, num_sources=len(self.sources))
         return frozenset({"tokens", "validation"}) if can else frozenset()
 
     def reported_metrics(self) -> tuple[str, ...]:
-        return training_node.reported_metrics(held_out=bool(self.inputs.validation))
+        objective = self.objective_of(self.model)
+        return training_node.reported_metrics(objective, held_out=bool(self.inputs.validation))
 
     def run(self, context: StageContext) -> StageResult:
         from data.tokenizer import Tokenizer
+        from pipeline.training.corruption import corruption_of
         from pipeline.training.job import TrainingJob
 
         for name in ("tokens", "validation"):
             training_node.require_shards(context.inputs[name], node=context.node, port=name)
         tokenizer = Tokenizer.load(context.one("tokenizer").folder.local())
         training_node.checked_vocabulary(self.model, tokenizer.vocab_size, node=context.node)
+        corruption_of(self, self.model, tokenizer)  # refused here, before a rank is started
         validation, initial = context.inputs["validation"], context.inputs["initial"]
         job = TrainingJob(
             model=self.model,
@@ -129,6 +142,6 @@ class Pretrain(TrainingConfig, Stage):
             validation_tokens=validation[0].following or validation[0].folder if validation else None,
             initial_weights=initial[0].folder if initial else None,
             mixture=self.mixture,
-            packing=self.packing,
+            packing=self.used_packing,
         )
         return training_node.train(context, job, vocab_size=tokenizer.vocab_size)

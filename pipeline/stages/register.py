@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, circumstance, port
+from pipeline.errors import ConfigError
 from pipeline.tracking.server import experiment_id, open_client
 
 DIGEST_TAG = "headrace.export_digest"
@@ -48,6 +49,7 @@ class Register(Stage):
 
     def run(self, context: StageContext) -> StageResult:
         model = context.one("model")
+        _require_generator(model.folder, node=context.node)
         tags = {
             DIGEST_TAG: model.manifest.part_digest(model.part),
             "headrace.fingerprint": context.key,
@@ -58,6 +60,20 @@ class Register(Stage):
         (version,) = context.map(register_export, {"model": item}, unit="models").values()
         context.output.write_json("registration.json", version)
         return StageResult({"models": 1}, {})
+
+
+def _require_generator(export: Folder, *, node: str) -> None:
+    """Raises ConfigError where the export is no decoder: the registered model continues prompts."""
+    own = not export.exists("config.json")
+    kinds = [] if own else export.read_json("config.json").get("architectures", [])
+    if any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+        return
+    raise ConfigError(
+        f"a {', '.join(kinds) or 'model of our own format'} does not continue prompts, and the registry serves those",
+        where=f"stages.{node}.inputs.model",
+        allowed="an export that AutoModelForCausalLM loads",
+        do="register a decoder, or log the export's folder with MLflow by hand",
+    )
 
 
 def register_export(

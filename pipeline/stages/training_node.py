@@ -6,8 +6,8 @@ from functools import partial
 
 import psutil
 
-from model.config import CONFIGS, ModelConfig
-from model.flops import flops_per_token, num_parameters
+from model.config import ModelConfig
+from model.flops import num_parameters
 from pipeline.cluster import usable_cores
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Foresight, Input, Problem, StageContext, StageResult
@@ -16,7 +16,8 @@ from pipeline.errors import ConfigError
 from pipeline.stages.sharding import ARROW
 from pipeline.training.config import Packing, TrainingConfig
 from pipeline.training.fit import Fit, fitted, memory_with
-from pipeline.training.memory import GIB
+from pipeline.training.memory import GIB, activations_are_estimated
+from pipeline.training.objective import Objective, reported_of
 from pipeline.training.pace import (
     Paces,
     conditions,
@@ -35,16 +36,27 @@ def training_config(settings: TrainingConfig) -> TrainingConfig:
 
 def fitting_problems(model: ModelConfig, config: TrainingConfig) -> list[Problem]:
     """What is wrong between a model and the training asked of it."""
-    if not model.is_causal:
-        causal = ", ".join(name for name, kind in CONFIGS.items() if kind.is_causal)
-        what = f"a {model.architecture} model does not predict each next token, which this stage trains"
-        return [Problem("model", what, f"a decoder: {causal}", "choose a model config of one of them")]
-    if config.seq_len <= model.max_seq_len:
+    if found := config.model_problems(model, seq_len=config.seq_len):
+        return found
+    longest = max(config.reads(model, config.seq_len))
+    if longest <= model.max_seq_len:
         return []
-    what = f"sequences of {config.seq_len} tokens do not fit a model of {model.max_seq_len}"
+    what = f"sequences of {longest} tokens do not fit a model of {model.max_seq_len}"
     return [
         Problem("seq_len", what, f"at most {model.max_seq_len}", "shorten them, or raise model.max_seq_len")
     ]
+
+
+def packing_problems(model: ModelConfig, config: TrainingConfig, packing: Packing) -> list[Problem]:
+    """What is wrong between the objective and how documents become sequences."""
+    objective = config.objective_of(model)
+    if config.mask_documents and objective in (Objective.span_corruption, Objective.seq2seq_lm):
+        what = f"{objective.name} has no boundaries of documents inside of a sequence"
+        return [Problem("mask_documents", what, "false", "set mask_documents=false")]
+    if objective is Objective.span_corruption and packing is not Packing.concatenate:
+        what = f"packing {packing.name} leaves padding, of which span_corruption would make spans"
+        return [Problem("packing", what, "concatenate", "set packing=concatenate")]
+    return []
 
 
 def batch_problems(config: TrainingConfig, resources: Resources) -> list[Problem]:
@@ -72,7 +84,7 @@ def estimate(
     sized = model.with_vocab_size(vocab_size or 0)
     known["parameters"] = num_parameters(sized)
     if "tokens" in known:
-        known["flops"] = flops_per_token(sized, config.seq_len) * known["tokens"]
+        known["flops"] = config.flops_per_token(sized, config.seq_len) * known["tokens"]
     return known
 
 
@@ -99,6 +111,8 @@ def foresee(
     figures = estimated | {f"GiB {name}": size for name, size in memory.in_gib().items()}
     figures |= {"host GiB": memory.on_host / GIB} if memory.on_host else {}
     remarks = [fit.words()] if fit else []
+    if activations_are_estimated(sized):
+        remarks.append(f"the activations of a {model.architecture} model are an estimate, not measured")
     given = conditions(sized, config, fit.resources if fit else ranks)
     expected = expected_pace(paces, given, device=_device_name(ranks), flops=step_flops(sized, config))
     if expected is None:
@@ -163,11 +177,11 @@ def sequences_ahead(
     return sum(counts) // (seq_len if unit == "tokens" else 1)
 
 
-def reported_metrics(*, held_out: bool) -> tuple[str, ...]:
+def reported_metrics(objective: Objective, *, held_out: bool) -> tuple[str, ...]:
     """What a training reports that a search may decide by; `held_out`: whether it has text to evaluate on."""
     return (
         "train/loss",
-        *(("eval/loss", "eval/perplexity", "eval/bits_per_byte") if held_out else ()),
+        *(reported_of(objective) if held_out else ()),
         "train/tokens_per_second",
     )
 

@@ -19,9 +19,12 @@ def check_job(job: TrainingJob, *, vocab_size: int) -> None:
         ConfigError: sequences longer than the model's; initial weights of another model, or of another tokenizer.
     """
     model = job.model.with_vocab_size(vocab_size)
-    if job.training.seq_len > model.max_seq_len:
+    for problem in job.training.model_problems(model, seq_len=job.training.seq_len):
+        raise ConfigError(problem.what, where=problem.field, allowed=problem.allowed, do=problem.do)
+    longest = max(job.training.reads(model, job.training.seq_len))
+    if longest > model.max_seq_len:
         raise ConfigError(
-            f"sequences of {job.training.seq_len} tokens do not fit a model of {model.max_seq_len}",
+            f"sequences of {longest} tokens do not fit a model of {model.max_seq_len}",
             where="seq_len",
             allowed=f"at most {model.max_seq_len}",
             do="set a smaller seq_len, or begin from a model with a larger max_seq_len",

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
-from model.decoder import Decoder
+from model.base import LanguageModel
 from model.head import cross_entropy
 from pipeline.dag.resources import Recomputation, Resources
 from pipeline.errors import ConfigError
@@ -22,7 +23,7 @@ LEAST_FLOPS = 2e14
 
 
 def is_compiled(
-    model: Decoder, resources: Resources, *, zero_stage: int, flops_of_rank: float, device: torch.device
+    model: LanguageModel, resources: Resources, *, zero_stage: int, flops_of_rank: float, device: torch.device
 ) -> bool:
     """Whether to compile: as was asked, else on GPUs and in long runs on CPUs, where it can be done.
 
@@ -44,10 +45,10 @@ def is_compiled(
     return not obstacle
 
 
-def _obstacle(model: Decoder, resources: Resources, zero_stage: int) -> tuple[str, str] | None:
+def _obstacle(model: LanguageModel, resources: Resources, zero_stage: int) -> tuple[str, str] | None:
     """What stands in the way, and what does not."""
     if not model.can_be_compiled:
-        return f"a {model.config.architecture} is made of whole kernels already", "gpt2 and llama models"
+        return f"nothing of a {model.config.architecture} model is fused", "gpt2 and llama models"
     if zero_stage == WEIGHTS_STAGE:  # in hooks, at each of which a compiled block would have to be left
         return "ZeRO 3 gathers weights around each of its modules", "ZeRO 0 to 2"
     if resources.activation_checkpointing is Recomputation.selective:  # it looks at every operation
@@ -69,8 +70,9 @@ def has_compiler() -> bool:
     return True
 
 
-def compile_blocks(model: Decoder) -> None:
+def compile_blocks(model: LanguageModel) -> None:
     """A block once for every shape, the head once for all: so what was computed before changes nothing."""
+    assert isinstance(model.blocks, nn.ModuleList)
     for block in model.blocks:
         block.compile(dynamic=False)
     model.lm_head.cross_entropy = torch.compile(cross_entropy, dynamic=True)

@@ -7,6 +7,7 @@ from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Problem
 from pipeline.errors import ConfigError
 from pipeline.training.length import LengthSettings
+from pipeline.training.objective import ObjectiveSettings
 from pipeline.training.spikes import SpikeSettings
 
 FAST_MICRO_BATCH_TOKENS = 8192
@@ -52,7 +53,7 @@ class Packing(Enum):
 
 
 @dataclass
-class TrainingConfig(LengthSettings, SpikeSettings):
+class TrainingConfig(LengthSettings, SpikeSettings, ObjectiveSettings):
     """The optimization: every field changes the weights that come out, and none says where they are computed."""
 
     learning_rate: float = 1e-3
@@ -93,7 +94,7 @@ class TrainingConfig(LengthSettings, SpikeSettings):
 
     def problems(self) -> list[Problem]:
         """Everything wrong with these values on their own."""
-        return self._out_of_range() or self._length_problems()
+        return self._out_of_range() or self._length_problems() or self._objective_problems()
 
     def _out_of_range(self) -> list[Problem]:
         ranges = [

@@ -187,12 +187,12 @@ class Engine:
         return torch.autograd.grad(loss_sum, parameters, allow_unused=True, materialize_grads=True)
 
     @torch.no_grad()
-    def evaluate(self, batch: Batch) -> torch.Tensor:
-        """The summed loss of a batch, without gradients."""
+    def evaluate(self, batch: Batch) -> LossSum:
+        """The sums of a batch's losses, without gradients."""
         self.pulse.enter(Phase.evaluation)
         with eager():
-            loss_sum: torch.Tensor = self.deepspeed(**self._to_tensors(batch)).loss_sum
-        return loss_sum
+            found: LossSum = self.deepspeed(**self._to_tensors(batch))
+        return found
 
     def sum_over_ranks(self, value: torch.Tensor) -> torch.Tensor:
         """The sum over all ranks, in fp64 on CPU and fp32 on accelerators; the same on each."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from data.batches import IGNORED, Batch, SequencePool, TrainingBatches
+from data.batches import Corruption, SequencePool, TrainingBatches
 from pipeline.training.average import averaged
 from pipeline.training.engine import Engine
+from pipeline.training.objective import Objective, reported_of
 from pipeline.training.ranks import Ranks
 from pipeline.training.recorder import Recorder
 from pipeline.training.timing import Part
@@ -24,6 +25,8 @@ class HeldOut:
     num_sequences: int
     targets_per_byte: float
     "Targets of all the held-out text over its UTF-8 bytes."
+    objective: Objective = Objective.causal_lm
+    "What is asked of them."
 
 
 def hold_out(
@@ -31,11 +34,13 @@ def hold_out(
     *,
     max_sequences: int,
     targets_per_byte: float,
+    corruption: Corruption | None = None,
+    objective: Objective = Objective.causal_lm,
 ) -> HeldOut:
-    """At most `max_sequences` of the pool's sequences, drawn once."""
+    """At most `max_sequences` of the pool's sequences, drawn once, and corrupted the same way each time."""
     num_sequences = min(max_sequences, pool.num_sequences)
-    batches = TrainingBatches([pool], sequences_per_step=num_sequences, seed=0)
-    return HeldOut(batches, num_sequences, targets_per_byte)
+    batches = TrainingBatches([pool], sequences_per_step=num_sequences, seed=0, corruption=corruption)
+    return HeldOut(batches, num_sequences, targets_per_byte, objective)
 
 
 @dataclass
@@ -62,11 +67,11 @@ class Evaluator:
             self.recorder.add(step, self.metrics)
 
     def evaluate(self, held_out: HeldOut) -> dict[str, float]:
-        """Mean loss of the held-out targets in nats, its perplexity, and bits per byte of the text."""
+        """What the objective reports of the held-out targets: their mean loss in nats, and what follows from it."""
         shares = self._shares(held_out.num_sequences)
         mine = shares[self.ranks.rank :: self.ranks.world_size]
         rounds = -(-len(shares) // self.ranks.world_size)
-        total = torch.zeros(2, dtype=torch.float64, device=self.engine.device)  # sum of losses, targets
+        total = torch.zeros(3, dtype=torch.float64, device=self.engine.device)  # losses, targets, right ones
         self.engine.objective.eval()
         for turn in range(rounds):
             # Under ZeRO-3 a forward pass is a collective: a rank without work repeats some, and does not count it.
@@ -74,12 +79,15 @@ class Evaluator:
             batch = held_out.batches.batch(
                 0, rank=0, world_size=1, micro_step=micro_step, micro_batch_size=size
             )
-            loss_sum = self.engine.evaluate(batch)
+            found = self.engine.evaluate(batch)
             if turn < len(mine):
-                total += torch.stack([loss_sum.double(), _num_targets(batch, total.device)])
+                right = torch.zeros_like(found.num_targets) if found.num_right is None else found.num_right
+                total += torch.stack([found.loss_sum.double(), found.num_targets.double(), right.double()])
         self.engine.objective.train()
-        loss_sum, num_targets = self.engine.sum_over_ranks(total).tolist()
-        return _metrics(loss_sum, num_targets, held_out.targets_per_byte)
+        loss_sum, num_targets, num_right = self.engine.sum_over_ranks(total).tolist()
+        known = _metrics(loss_sum, num_targets, held_out.targets_per_byte)
+        known["eval/accuracy"] = num_right / num_targets
+        return {name: known[name] for name in reported_of(held_out.objective)}
 
     def _shares(self, num_sequences: int) -> list[tuple[int, int]]:
         """(micro step, micro batch size) of the batches that cover every sequence once; the rest one by one."""
@@ -88,11 +96,6 @@ class Evaluator:
         return [(index, size) for index in range(whole)] + [
             (place, 1) for place in range(whole * size, num_sequences)
         ]
-
-
-def _num_targets(batch: Batch, device: torch.device) -> torch.Tensor:
-    count = int((batch["labels"] != IGNORED).sum())
-    return torch.tensor(count, dtype=torch.float64, device=device)
 
 
 def _metrics(loss_sum: float, num_targets: float, targets_per_byte: float) -> dict[str, float]:

@@ -6,7 +6,7 @@ source allocates them. Activations are what autograd keeps of our own blocks, pe
 
 from dataclasses import dataclass
 
-from model.config import LlamaConfig, ModelConfig
+from model.config import LlamaConfig, ModelConfig, T5Config
 from model.flops import num_block_parameters, num_parameters
 from pipeline.dag.resources import Recomputation
 from pipeline.training.config import WEIGHTS_STAGE, BatchSplit, OptimizerKind, Precision, TrainingConfig
@@ -78,8 +78,7 @@ def memory_of_rank(
     weights = _weights(count, wide, zero_stage, split.world_size)
     master = 0 if zero_stage == 0 and wide == FP32 else count
     optimizer = FP32 * -(-(master + _states(model, config)) // (split.world_size if zero_stage > 0 else 1))
-    tokens = split.micro_batch_size * config.seq_len
-    activations = _activations(model, tokens, wide, recomputation, on_gpu=on_gpu)
+    activations = _activations(model, config, split.micro_batch_size, wide, recomputation, on_gpu=on_gpu)
     logits = _logits(model, wide, on_gpu=on_gpu)
     update = max(0, _update(model, config, wide, zero_stage, split.world_size) - activations - logits)
     copies = FP32 * -(-(count + _states(model, config)) // split.world_size)
@@ -132,17 +131,46 @@ def _states(model: ModelConfig, config: TrainingConfig) -> int:
     )
 
 
+def activations_are_estimated(model: ModelConfig) -> bool:
+    """Whether the activations were never compared with measured ones."""
+    return model.architecture not in ("gpt2", "llama", "rnn")
+
+
 def _activations(
-    model: ModelConfig, tokens: int, wide: int, recomputation: Recomputation, *, on_gpu: bool
+    model: ModelConfig,
+    config: TrainingConfig,
+    micro_batch_size: int,
+    wide: int,
+    recomputation: Recomputation,
+    *,
+    on_gpu: bool,
 ) -> int:
-    """What autograd keeps for each token, over all blocks; with recomputation a part of each block, and one block."""
+    """What autograd keeps over all blocks, of source and target where there are two.
+
+    A block of a decoder that sees a source is taken for two blocks of an encoder.
+    """
+    if not model.size().source:
+        tokens = micro_batch_size * config.seq_len
+        return _of_blocks(model, model.num_layers, tokens, wide, recomputation, on_gpu=on_gpu)
+    source, target = (micro_batch_size * tokens for tokens in config.reads(model, config.seq_len))
+    layers = model.decoder_layers if isinstance(model, T5Config) else model.num_layers
+    return sum(
+        _of_blocks(model, number, tokens, wide, recomputation, on_gpu=on_gpu)
+        for number, tokens in ((model.num_layers, source), (2 * layers, target))
+    )
+
+
+def _of_blocks(
+    model: ModelConfig, num_layers: int, tokens: int, wide: int, recomputation: Recomputation, *, on_gpu: bool
+) -> int:
+    """What is kept for each token, over all blocks; with recomputation a part of each block, and one block."""
     block = _block_bytes(model, wide, on_gpu=on_gpu)
     if recomputation is Recomputation.none:
-        return tokens * (model.num_layers * block + wide * 4 * model.hidden_size)
+        return tokens * (num_layers * block + wide * 4 * model.hidden_size)
     kept = wide * model.hidden_size  # a block's input
     if recomputation is Recomputation.selective:
         kept += _product_bytes(model, wide)
-    return tokens * (model.num_layers * kept + block)
+    return tokens * (num_layers * kept + block)
 
 
 def _product_bytes(model: ModelConfig, wide: int) -> int:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from model.config import ModelConfig
-from model.flops import flops_per_token
 from pipeline.dag.facts import versions
 from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Recomputation, Resources
 from pipeline.training.config import TrainingConfig, split_batch, zero_stage_of
 from pipeline.training.fit import memory_with
+from pipeline.training.objective import Objective
 
 LIBRARIES = ("headrace", "torch", "deepspeed")
 "Whose versions speed and memory depend on."
@@ -59,6 +59,7 @@ def conditions(model: ModelConfig, training: TrainingConfig, resources: Resource
             "optimizer": training.optimizer.value,
             "ema": training.ema_decay > 0,
             "mask_documents": training.mask_documents,
+            **_objective(model, training),
         },
         "resources": asdict(split)
         | {
@@ -73,9 +74,23 @@ def conditions(model: ModelConfig, training: TrainingConfig, resources: Resource
     }
 
 
+def _objective(model: ModelConfig, training: TrainingConfig) -> dict[str, Any]:
+    """Of which time and memory depend; nothing for causal_lm, as it was before there were others."""
+    objective = training.objective_of(model)
+    if objective is Objective.causal_lm:
+        return {}
+    rules: dict[Objective, dict[str, Any]] = {
+        Objective.masked_lm: asdict(training.masking),
+        Objective.span_corruption: asdict(training.spans),
+    }
+    return {"objective": objective.value} | rules.get(objective, {})
+
+
 def step_flops(model: ModelConfig, training: TrainingConfig) -> float:
     """Operations of a step, of all ranks together."""
-    return float(flops_per_token(model, training.seq_len) * training.seq_len * training.sequences_per_step)
+    return float(
+        training.flops_per_token(model, training.seq_len) * training.seq_len * training.sequences_per_step
+    )
 
 
 @dataclass(frozen=True)

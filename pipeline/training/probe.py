@@ -11,7 +11,9 @@ import numpy as np
 
 from data.batches import TrainingBatches
 from data.shards import TokenFormat, TokenRow, TokenShards, TokenWriter
+from model.config import ModelConfig
 from pipeline.training.config import Packing, TrainingConfig
+from pipeline.training.corruption import stand_in_corruption
 from pipeline.training.high_water import HighWater
 from pipeline.training.job import TrainingResult
 from pipeline.training.loop import train_step
@@ -31,7 +33,7 @@ def probe(order: Order) -> TrainingResult:
     job, ranks = order.job, current_ranks()
     assert job.model.vocab_size is not None, "the vocabulary's size decides what is measured"
     with watch(order, ranks) as pulse, tempfile.TemporaryDirectory(prefix="headrace-probe-") as folder:
-        batches = random_batches(Path(folder), job.training, vocab_size=job.model.vocab_size)
+        batches = random_batches(Path(folder), job.training, job.model)
         import_deepspeed()  # what it holds is no part of the training's memory
         high_water = HighWater(device_of_rank())
         engine = build_engine(order, job.model.vocab_size, ranks)
@@ -47,8 +49,10 @@ def probe(order: Order) -> TrainingResult:
     return TrainingResult({"steps": pace.num_steps}, metrics | {"mfu": pace.mfu})
 
 
-def random_batches(folder: Path, training: TrainingConfig, *, vocab_size: int) -> TrainingBatches:
+def random_batches(folder: Path, training: TrainingConfig, model: ModelConfig) -> TrainingBatches:
     """Batches of the training's shape, out of a shard of random tokens that is written into `folder`."""
+    vocab_size = model.vocab_size
+    assert vocab_size is not None, "the vocabulary's size decides what is measured"
     draw = np.random.default_rng(training.seed)
     num_tokens = min(MOST_TOKENS, (training.sequences_per_step + 1) * (training.seq_len + 1))
     path = folder / "tokens-00000.arrow"
@@ -57,4 +61,9 @@ def random_batches(folder: Path, training: TrainingConfig, *, vocab_size: int) -
             ids = draw.integers(0, vocab_size, DOCUMENT_TOKENS)
             writer.write(TokenRow(str(row), "random", DOCUMENT_TOKENS, ids))
     pool = build_pool(TokenShards([path]), training, Packing.concatenate)
-    return TrainingBatches([pool], sequences_per_step=training.sequences_per_step, seed=training.seed)
+    return TrainingBatches(
+        [pool],
+        sequences_per_step=training.sequences_per_step,
+        seed=training.seed,
+        corruption=stand_in_corruption(training, model),
+    )

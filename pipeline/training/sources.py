@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.batches import SequencePool, TrainingBatches
+from data.batches import Corruption, SequencePool, TrainingBatches
 from data.example_rows import ExampleSequences
 from data.fitted import Fit, FittedSequences
 from data.followed import FollowedSequences, open_followed
@@ -19,6 +19,8 @@ from pipeline.training.length import Length
 
 Tell = Callable[[str], None]
 "Told what is waited for."
+PoolOfExamples = Callable[[TokenShards], SequencePool]
+"What an objective makes of examples that it does not read as one text."
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,17 @@ def open_sources(
     mixture: MixtureRules,
     tokenizer_hash: str | None = None,
     tell: Tell = lambda _text: None,
+    corruption: Corruption | None = None,
+    pool_of_examples: PoolOfExamples | None = None,
 ) -> Learned:
     """Raises `DataError` where the tokens are not the tokenizer's, do not fill a sequence, or do not last.
 
     And `ConfigError` where a length in epochs turns out to be too short for its warm-up or decay.
     """
-    pools = {name: _open_pool(each, training, packing, tokenizer_hash, tell) for name, each in tokens.items()}
+    pools = {
+        name: _open_pool(each, training, packing, tokenizer_hash, tell, pool_of_examples)
+        for name, each in tokens.items()
+    }
     first, *others = (pool.shards for pool in pools.values())
     for each in others:
         first.format.require(each.format, path=each.paths[0], first=first.paths[0])
@@ -98,12 +105,13 @@ def open_sources(
         window=training.shuffle_window,
         mixture=Mixture(list(counts.values()), seed=training.seed) if counts else None,
         names=list(counts),
+        corruption=corruption,
     )
     return Learned(batches, training.seq_len, first.format.vocab_size, length, counts)
 
 
 def can_be_followed(
-    training: TrainingConfig, packing: Packing, mixture: MixtureRules, *, num_sources: int
+    training: TrainingConfig, packing: Packing | None, mixture: MixtureRules, *, num_sources: int
 ) -> bool:
     """Whether the first batches can be known before the last token is.
 
@@ -139,6 +147,7 @@ def _open_pool(
     packing: Packing | None,
     tokenizer_hash: str | None,
     tell: Tell,
+    pool_of_examples: PoolOfExamples | None,
 ) -> SequencePool:
     if isinstance(tokens, Following):
         assert packing is Packing.concatenate, f"{packing} asks for all tokens first"
@@ -148,16 +157,23 @@ def _open_pool(
             boundaries=_boundaries(training),
             tokenizer_hash=tokenizer_hash,
         )
-    return build_pool(open_shards(tokens, tokenizer_hash), training, packing)
+    return build_pool(open_shards(tokens, tokenizer_hash), training, packing, pool_of_examples)
 
 
 def _boundaries(training: TrainingConfig) -> Boundaries:
     return Boundaries.mask if training.mask_documents else Boundaries.ignore
 
 
-def build_pool(shards: TokenShards, training: TrainingConfig, packing: Packing | None) -> SequencePool:
-    """The sequences of one source; without a packing its rows are examples."""
+def build_pool(
+    shards: TokenShards,
+    training: TrainingConfig,
+    packing: Packing | None,
+    pool_of_examples: PoolOfExamples | None = None,
+) -> SequencePool:
+    """The sequences of one source; without a packing its rows are examples, each one text if nothing else is said."""
     seq_len = training.seq_len
+    if packing is None and pool_of_examples is not None:
+        return pool_of_examples(shards)
     if packing is None:
         # padding has no target and is attended to by nothing that has one
         return ExampleSequences(shards, seq_len=seq_len, pad_id=shards.format.eos_id)

@@ -10,9 +10,8 @@ from functools import partial
 import torch
 
 from model.config import ModelConfig
-from model.decoder import decoder
-from model.flops import flops_per_token, num_parameters
-from model.objectives import CausalLM
+from model.flops import num_parameters
+from model.objectives import build_objective
 from model.recompute import Recompute
 from model.registry import build_model
 from model.weights import load_weights
@@ -148,7 +147,7 @@ def assemble(order: Order, ranks: Ranks, pulse: Pulse) -> Training:
     engine.pulse = pulse
     recorder = build_recorder(order, engine, corpus.learned, ranks, [engine.timing, high_water])
     if _compiles(order, engine, corpus.learned):
-        compile_blocks(decoder(engine.model))
+        compile_blocks(engine.model)
         recorder.say("the model is compiled in its first step, which takes up to a minute")
     first_step, last = resume(order, engine, recorder, ranks), corpus.learned.length.num_steps
     evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, config.eval_every_steps, last)
@@ -167,10 +166,11 @@ def assemble(order: Order, ranks: Ranks, pulse: Pulse) -> Training:
 
 
 def _compiles(order: Order, engine: Engine, learned: Learned) -> bool:
-    each = flops_per_token(order.job.model.with_vocab_size(learned.vocab_size), learned.seq_len)
+    model = order.job.model.with_vocab_size(learned.vocab_size)
+    each = order.job.training.flops_per_token(model, learned.seq_len)
     flops = each * learned.length.num_tokens / engine.split.world_size
     return is_compiled(
-        decoder(engine.model),
+        engine.model,
         order.resources,
         zero_stage=engine.stage,
         flops_of_rank=flops,
@@ -202,14 +202,16 @@ def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:
         job.training, world_size=ranks.world_size, micro_batch_size=resources.micro_batch_size
     )
     torch.manual_seed(job.training.seed)
-    model = decoder(build_model(job.model.with_vocab_size(vocab_size)))
+    model = build_model(job.model.with_vocab_size(vocab_size))
     if job.initial_weights is not None:
         _, weights = load_weights(job.initial_weights.local())
         model.load_state_dict(weights, strict=False)  # a tied head is stored once
     again = resources.activation_checkpointing or Recomputation.none
     model.activation_checkpointing = None if again is Recomputation.none else Recompute[again.name]
     initial = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    engine = Engine(CausalLM(model), job.training, resources=resources, split=split)
+    name = job.training.objective_of(job.model).name
+    objective = build_objective(name, model, label_smoothing=job.training.label_smoothing)
+    engine = Engine(objective, job.training, resources=resources, split=split)
     set_weights(engine, initial)
     lay_out_matrices(engine, ranks)
     return engine
@@ -220,7 +222,8 @@ def build_recorder(
 ) -> Recorder:
     training = order.job.training
     roof = measure_matmul_roof(engine.device, training.precision) * ranks.world_size
-    flops = flops_per_token(order.job.model.with_vocab_size(learned.vocab_size), training.seq_len)
+    model = order.job.model.with_vocab_size(learned.vocab_size)
+    flops = training.flops_per_token(model, training.seq_len)
     throughput = Throughput(training, learned.length.num_steps, flops, roof)
     return Recorder(order.channel, ranks, throughput, order.resources.log_every_steps or 1, gauges)
 

@@ -82,6 +82,8 @@ RECURRENT: dict[str, ModelConfig] = {
     "rnn-untied": RnnConfig(**RNN, tie_embeddings=False),
     "rnn-encoder": RnnEncoderConfig(**RNN),
     "rnn-encoder-gru": RnnEncoderConfig(**RNN, cell=Cell.gru),
+    "rnn-encoder-masked": RnnEncoderConfig(**RNN, masked_lm_head=True),
+    "rnn-encoder-masked-untied": RnnEncoderConfig(**RNN, masked_lm_head=True, tie_embeddings=False),
     "rnn-seq2seq": RnnSeq2SeqConfig(**RNN),
     "rnn-seq2seq-gru-untied": RnnSeq2SeqConfig(**RNN, cell=Cell.gru, tie_embeddings=False),
 }
@@ -91,6 +93,7 @@ EVERY: dict[str, ModelConfig] = {
     **PAIRS,
     **RECURRENT,
     "bert-headless": BertConfig(**GPT2, masked_lm_head=False),
+    "bert-classifier": BertConfig(**GPT2, masked_lm_head=False, classes=["a", "b", "c"]),
 }
 
 GIVEN = ("eos_ids", "start_id", "decode", "on_token")

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from data.corruption import SpanCorruption, TokenMasking
 from model.config import CONFIGS, LlamaConfig
 from pipeline.dag.folder import open_folder
 from pipeline.dag.resources import Resources
@@ -11,6 +12,7 @@ from pipeline.dag.store import Manifest, ManifestFile
 from pipeline.stages.pretrain import Pretrain
 from pipeline.stages.training_node import ranks_here, sequences_ahead, training_config
 from pipeline.training.config import Packing
+from pipeline.training.objective import DEFAULTS, Objective
 from pipeline.training.pace import Pace, Paces, conditions, cpu_name
 
 TOKENS = Manifest(
@@ -80,9 +82,53 @@ def test_a_measured_training_is_planned_by_its_measurement(tmp_path):
     assert foreseen().seconds == pytest.approx(foreseen().figures["flops"] / 1e9)
 
 
+def pretrain(architecture: str, **settings: object) -> Pretrain:
+    return Pretrain(model=CONFIGS[architecture](), seq_len=100, global_batch_tokens=1000, **settings)
+
+
 @pytest.mark.parametrize("architecture", [name for name, kind in CONFIGS.items() if not kind.is_causal])
 def test_a_model_that_does_not_continue_text_is_not_pretrained_to(architecture):
-    (problem,) = Pretrain(model=CONFIGS[architecture](), seq_len=100, global_batch_tokens=1000).problems()
-    assert problem.field == "model"
-    assert f"a {architecture} model does not predict each next token" in problem.what
-    assert "gpt2, llama, rnn" in problem.allowed
+    (problem,) = pretrain(architecture, objective=Objective.causal_lm).problems()
+    assert problem.field == "objective"
+    assert f"a {architecture} model cannot be trained with causal_lm" in problem.what
+    assert "for causal_lm: gpt2, llama, rnn" in problem.allowed
+    assert DEFAULTS[architecture].name in problem.do
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_every_architecture_has_an_objective_of_its_own(architecture):
+    problems = pretrain(architecture).problems()
+    assert [each.field for each in problems] == (
+        ["model.masked_lm_head"] if architecture == "rnn_encoder" else []
+    )
+
+
+def test_an_objective_that_is_left_open_is_no_part_of_a_training_s_identity():
+    added = {"objective", "masking", "spans", "label_smoothing"}
+    assert not added & pretrain("llama").identity().keys()
+    assert added & pretrain("bert", objective=Objective.masked_lm).identity().keys() == {"objective"}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings", "field"),
+    [
+        ("t5", {"packing": Packing.best_fit}, "packing"),
+        ("t5", {"mask_documents": True}, "mask_documents"),
+        ("bert", {"masking": TokenMasking(fraction=1.5)}, "masking.fraction"),
+        ("t5", {"spans": SpanCorruption(mean_span=0.5)}, "spans.mean_span"),
+        ("t5", {"label_smoothing": 1.0}, "label_smoothing"),
+        ("rnn", {"objective": Objective.prefix_lm}, "objective"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(architecture, settings, field):
+    assert [each.field for each in pretrain(architecture, **settings).problems()] == [field]
+
+
+@pytest.mark.parametrize("architecture", [name for name in CONFIGS if name != "rnn_encoder"])
+def test_every_training_is_foreseen(tmp_path, architecture):
+    stage = pretrain(architecture)
+    stage.model.vocab_size, stage.model.num_layers = 500, 2
+    found = stage.foresee({}, Resources(num_workers=1), measured=open_folder(str(tmp_path)))
+    assert found.figures["GiB activations"] > 0
+    estimated = any("activations" in remark and "estimate" in remark for remark in found.remarks)
+    assert estimated == (architecture not in ("gpt2", "llama", "rnn"))

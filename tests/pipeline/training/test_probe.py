@@ -105,8 +105,8 @@ def test_a_probe_measures_what_a_training_would_and_leaves_nothing_else(here, ma
 def test_random_tokens_have_the_shape_of_the_training(tmp_path, make_job):
     from pipeline.training.probe import random_batches
 
-    training = make_job(mask_documents=True).training
-    batches = random_batches(tmp_path, training, vocab_size=50)
+    job = make_job(mask_documents=True)
+    batches = random_batches(tmp_path, job.training, job.model.with_vocab_size(50))
     batch = batches.batch(3, rank=1, world_size=2, micro_step=0, micro_batch_size=4)
     assert batch["input_ids"].shape == batch["labels"].shape == batch["document_ids"].shape == (4, 32)
     assert batch["input_ids"].max() < 50

@@ -1,0 +1,147 @@
+"""Pairs for encoder-decoders: an example's prompt as source, its response as target, each padded on the right.
+
+Letters: B sequences, S tokens of the longest source of a batch, T of the longest target.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.batches import IGNORED, Batch, SequencePool, Span
+from data.errors import DataError
+from data.example_rows import PAD_MULTIPLE
+from data.packing import Ints
+from data.shards import TokenShards
+
+
+class PairSequences(SequencePool):
+    """One example per sequence: `input_ids`, `attention_mask` [B, S], `decoder_input_ids`, `labels` [B, T].
+
+    A source ends with the end-of-text id, as a target does. What is longer than `seq_len` is cut on its right. Raises
+    `DataError` where the rows are no examples.
+
+    Args:
+        shards: whose loss mask marks the response, which ends each row.
+        seq_len: tokens of a source at most, its end among them, and of a target.
+        start_id: what a decoder begins with.
+    """
+
+    def __init__(self, shards: TokenShards, *, seq_len: int, start_id: int) -> None:
+        if shards.loss_mask is None:
+            raise DataError(
+                "these tokens are of plain text, and pairs of a source and a target are asked for",
+                where=str(shards.paths[0].parent),
+                allowed="tokenized examples",
+                do="tokenize the artifact of an examples stage, or choose another objective",
+            )
+        self.shards, self.seq_len, self.start_id = shards, seq_len, start_id
+        starts, self._stops = shards.row_starts[:-1], shards.row_starts[1:]
+        responses = shards.loss_mask.sums(starts, self._stops)
+        self._begins = self._stops - responses  # of the responses
+        self.targets_of_row = np.minimum(responses, seq_len)
+        self.rows = np.flatnonzero(responses)
+        if not len(self.rows):
+            raise DataError(
+                f"none of {shards.num_rows} examples has a response",
+                where=str(shards.paths[0].parent),
+                allowed="examples whose loss_mask marks a response",
+                do="look at the rows with `headrace inspect`",
+            )
+
+    @property
+    def num_sequences(self) -> int:
+        return len(self.rows)
+
+    def batch(self, sequences: Ints) -> Batch:
+        rows = self.rows[sequences]
+        eos_id = self.shards.format.eos_id
+        sources = [np.append(self._read(*each), eos_id) for each in self._sources(rows)]
+        targets = [self._read(begin, begin + count) for begin, count in self._targets(rows)]
+        input_ids, is_real = self._padded(sources, fill=eos_id)
+        labels, is_target = self._padded(targets, fill=IGNORED)
+        begun = np.where(is_target, labels, eos_id)
+        start = np.full((len(rows), 1), self.start_id, dtype=np.int64)
+        return {
+            "input_ids": input_ids,
+            "attention_mask": is_real.astype(np.int64),
+            "decoder_input_ids": np.concatenate((start, begun[:, :-1]), axis=1),
+            "labels": labels,
+        }
+
+    def num_targets(self, sequences: Ints) -> int:
+        return int(self.targets_of_row[self.rows[sequences]].sum())
+
+    def spans(self, sequence: int) -> list[Span]:
+        row = int(self.rows[sequence])
+        return [Span(row, *self.shards.row_starts[row : row + 2].tolist())]
+
+    def _sources(self, rows: Ints) -> list[tuple[int, int]]:
+        starts = self.shards.row_starts[rows]
+        stops = np.minimum(self._begins[rows], starts + self.seq_len - 1)
+        return list(zip(starts.tolist(), stops.tolist(), strict=True))
+
+    def _targets(self, rows: Ints) -> list[tuple[int, int]]:
+        return list(zip(self._begins[rows].tolist(), self.targets_of_row[rows].tolist(), strict=True))
+
+    def _read(self, start: int, stop: int) -> Ints:
+        return self.shards.tokens.read(start, stop).astype(np.int64)
+
+    def _padded(self, texts: list[Ints], *, fill: int) -> tuple[Ints, NDArray[np.bool_]]:
+        """[B, longest, rounded up], and where there is a token."""
+        longest = max(map(len, texts))
+        width = max(longest, min(self.seq_len, -(-longest // PAD_MULTIPLE) * PAD_MULTIPLE))
+        out = np.full((len(texts), width), fill, dtype=np.int64)
+        for row, text in zip(out, texts, strict=True):
+            row[: len(text)] = text
+        lengths = np.array([len(text) for text in texts])
+        return out, np.arange(width) < lengths[:, None]
+
+
+class LabelledSequences(PairSequences):
+    """One example per sequence: its prompt, and as label [B] the class that its response names.
+
+    A text begins with `first_id`, whose hidden state stands for all of it. Raises `DataError` where a response is no
+    class.
+
+    Args:
+        shards: of tokenized examples.
+        seq_len: tokens of a text at most, its first and its last id among them.
+        first_id: stands before each text.
+        class_ids: the number of each class by the tokens of its name.
+    """
+
+    def __init__(
+        self, shards: TokenShards, *, seq_len: int, first_id: int, class_ids: dict[tuple[int, ...], int]
+    ) -> None:
+        super().__init__(shards, seq_len=seq_len, start_id=first_id)
+        self._labels = np.array([self._label(row, class_ids) for row in self.rows.tolist()], dtype=np.int64)
+
+    def batch(self, sequences: Ints) -> Batch:
+        eos_id = self.shards.format.eos_id
+        rows = self.rows[sequences]
+        texts = [
+            np.concatenate(
+                ([self.start_id], self._read(start, min(stop, start + self.seq_len - 2)), [eos_id])
+            )
+            for start, stop in self._sources(rows)
+        ]
+        input_ids, is_real = self._padded(texts, fill=eos_id)
+        return {
+            "input_ids": input_ids,
+            "attention_mask": is_real.astype(np.int64),
+            "labels": self._labels[sequences],
+        }
+
+    def num_targets(self, sequences: Ints) -> int:
+        return len(sequences)
+
+    def _label(self, row: int, class_ids: dict[tuple[int, ...], int]) -> int:
+        begin, stop = int(self._begins[row]), int(self._stops[row])
+        response = tuple(self._read(begin, stop).tolist())[:-1]  # without its end
+        if response not in class_ids:
+            raise DataError(
+                f'the response of example "{self.shards.row_name(row)}" names none of the {len(class_ids)} classes',
+                where=str(self.shards.paths[0].parent),
+                allowed="responses that are the name of a class, and nothing else",
+                do="add the class to classes, or look at the row with `headrace inspect`",
+            )
+        return class_ids[response]

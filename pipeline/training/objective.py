@@ -1,0 +1,135 @@
+"""What is trained: the objective of a model, what it reads, and what that costs. Torch-free."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from data.corruption import SpanCorruption, TokenMasking
+from model.config import ADDED_LATER, BertConfig, ModelConfig
+from model.flops import flops_per_pair, flops_per_token
+from pipeline.dag.stage import Problem
+
+
+class Objective(Enum):
+    """What a model learns to predict."""
+
+    causal_lm = "causal_lm"
+    "Each next token."
+    prefix_lm = "prefix_lm"
+    "Each next token behind a prefix of random length that all of a sequence sees (Raffel et al. 2019, 3.2.1)."
+    masked_lm = "masked_lm"
+    "Tokens masked at random, anew each time, from both sides (Devlin et al. 2018, 3.1)."
+    span_corruption = "span_corruption"
+    "Spans left out of a text (Raffel et al. 2019, 3.1.4)."
+    seq2seq_lm = "seq2seq_lm"
+    "The response of an example, given its prompt."
+    classification = "classification"
+    "Which class the response of an example names, given its prompt."
+
+
+ARCHITECTURES = {
+    Objective.causal_lm: ("gpt2", "llama", "rnn"),
+    Objective.prefix_lm: ("gpt2", "llama"),
+    Objective.masked_lm: ("bert", "rnn_encoder"),
+    Objective.span_corruption: ("t5", "transformer", "rnn_seq2seq"),
+    Objective.seq2seq_lm: ("transformer", "rnn_seq2seq", "t5"),
+    Objective.classification: ("bert",),
+}
+"The models that each objective can train."
+DEFAULTS = {
+    "bert": Objective.masked_lm,
+    "rnn_encoder": Objective.masked_lm,
+    "t5": Objective.span_corruption,
+    "transformer": Objective.seq2seq_lm,
+    "rnn_seq2seq": Objective.seq2seq_lm,
+}
+"The objective of an architecture where none is asked for; of all others it is causal_lm."
+OF_EXAMPLES = frozenset({Objective.seq2seq_lm, Objective.classification})
+"Those that read pairs of a prompt and a response, and nothing else."
+
+
+@dataclass
+class ObjectiveSettings:
+    """What is to be predicted: identity, as all of training."""
+
+    objective: Objective | None = field(default=None, metadata=ADDED_LATER)
+    """causal_lm, prefix_lm, masked_lm, span_corruption, seq2seq_lm or classification. None: what the architecture is
+    made for: masked_lm for bert, span_corruption for t5, seq2seq_lm for transformer, causal_lm for a decoder."""
+    masking: TokenMasking = field(default_factory=TokenMasking, metadata=ADDED_LATER)
+    "Of masked_lm: how many tokens are masked, and with what."
+    spans: SpanCorruption = field(default_factory=SpanCorruption, metadata=ADDED_LATER)
+    "Of span_corruption: how much is left out, in spans of which length."
+    label_smoothing: float = field(default=0.0, metadata=ADDED_LATER)
+    "Of seq2seq_lm and span_corruption: probability that targets spread over the vocabulary, in [0, 1)."
+
+    def objective_of(self, model: ModelConfig) -> Objective:
+        """What was asked for, or what the architecture is made for."""
+        if self.objective is None and isinstance(model, BertConfig) and model.classes:
+            return Objective.classification
+        return self.objective or DEFAULTS.get(model.architecture, Objective.causal_lm)
+
+    def _objective_problems(self) -> list[Problem]:
+        found = [
+            Problem(f"{name}.{each.field}", each.what, each.allowed, each.do or f"set it to {each.allowed}")
+            for name, rules in (("masking", self.masking), ("spans", self.spans))
+            for each in rules.problems()
+        ]
+        if not 0 <= self.label_smoothing < 1:
+            what = f"label_smoothing is {self.label_smoothing}"
+            found.append(Problem("label_smoothing", what, "in [0, 1)", "set label_smoothing in [0, 1)"))
+        return found
+
+    def model_problems(self, model: ModelConfig, *, seq_len: int) -> list[Problem]:
+        """What is wrong between the objective and a model."""
+        objective = self.objective_of(model)
+        if model.architecture not in ARCHITECTURES[objective]:
+            return [_wrong_architecture(objective, model)]
+        if objective is Objective.classification:
+            return [] if isinstance(model, BertConfig) and model.classes else [_no_classes()]
+        if not model.has_lm_head:
+            what = f"this {model.architecture} model has no head that predicts tokens, and {objective.name} needs one"
+            do = "set model.masked_lm_head=true"
+            return [Problem("model.masked_lm_head", what, "true", do)]
+        if objective is Objective.span_corruption and seq_len < 2:  # noqa: PLR2004
+            what = "a sequence of one token has no span to leave out"
+            return [Problem("seq_len", what, "at least 2", "set a longer seq_len")]
+        return []
+
+    def reads(self, model: ModelConfig, seq_len: int) -> tuple[int, int]:
+        """Tokens of source and target that an encoder-decoder reads of a sequence of `seq_len`, at most."""
+        if self.objective_of(model) is Objective.span_corruption:
+            return self.spans.lengths(seq_len)
+        return seq_len, seq_len
+
+    def flops_per_token(self, model: ModelConfig, seq_len: int) -> int:
+        """Operations of training for each token of a sequence of `seq_len`, rounded down; see `model.flops`.
+
+        Of a masked model, the vocabulary head for every token too, as that convention has it.
+        """
+        if self.objective_of(model) is Objective.span_corruption:
+            return flops_per_pair(model, *self.spans.lengths(seq_len)) // seq_len
+        return flops_per_token(model, seq_len)
+
+
+def _wrong_architecture(objective: Objective, model: ModelConfig) -> Problem:
+    fitting = ARCHITECTURES[objective]
+    own = [each.name for each, architectures in ARCHITECTURES.items() if model.architecture in architectures]
+    what = f"a {model.architecture} model cannot be trained with {objective.name}"
+    allowed = f"for {model.architecture}: {', '.join(own)}; for {objective.name}: {', '.join(fitting)}"
+    default = DEFAULTS.get(model.architecture, Objective.causal_lm).name
+    return Problem("objective", what, allowed, f"set objective={default}, or choose another model")
+
+
+def _no_classes() -> Problem:
+    allowed = "the names of at least two classes, as the responses of examples have them"
+    return Problem(
+        "classes", "no classes are named that texts could be of", allowed, "set classes=[NAME,NAME]"
+    )
+
+
+def reported_of(objective: Objective) -> tuple[str, ...]:
+    """The metrics of an evaluation on held-out text."""
+    if objective in (Objective.masked_lm, Objective.classification):
+        return ("eval/loss", "eval/accuracy")
+    if objective is Objective.causal_lm:
+        return ("eval/loss", "eval/perplexity", "eval/bits_per_byte")
+    return ("eval/loss", "eval/perplexity")

@@ -1,0 +1,210 @@
+"""Each family of models, trained by its objective: the same on one rank and on two, evaluated and resumed."""
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.shards import TokenFormat, TokenRow, TokenWriter
+from data.tokenizer import Tokenizer
+from data.tokenizer_training import TokenizerRules, train_tokenizer
+from model.config import (
+    BertConfig,
+    LlamaConfig,
+    RnnEncoderConfig,
+    RnnSeq2SeqConfig,
+    T5Config,
+    TransformerConfig,
+)
+from model.weights import load_weights
+from pipeline.dag.folder import open_folder
+from pipeline.errors import ConfigError
+from pipeline.training.beginning import check_job
+from pipeline.training.config import Packing
+from pipeline.training.objective import ARCHITECTURES, DEFAULTS, OF_EXAMPLES, Objective, reported_of
+from tests.pipeline.training.launcher import VOCAB_SIZE
+
+HASH = "f" * 16
+SHAPE = {"vocab_size": 300, "hidden_size": 32, "num_layers": 2, "max_seq_len": 64}
+HEADS = SHAPE | {"intermediate_size": 64, "num_heads": 4}
+FAMILIES = {
+    "bert": (BertConfig(**HEADS), {}),
+    "rnn_encoder": (RnnEncoderConfig(**SHAPE, masked_lm_head=True), {}),
+    "t5": (T5Config(**HEADS, head_dim=8), {}),
+    "transformer": (TransformerConfig(**HEADS), {"label_smoothing": 0.1}),
+    "rnn_seq2seq": (RnnSeq2SeqConfig(**SHAPE), {}),
+    "llama": (LlamaConfig(**HEADS, num_kv_heads=2), {"objective": Objective.prefix_lm}),
+}
+CHANGES = {"learning_rate": 1e-2, "num_steps": 24, "eval_every_steps": 12}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("control") / "tokenizer"
+    rules = TokenizerRules(vocab_size=300, special_tokens=["[MASK]"], num_sentinels=8)
+    train_tokenizer(["one two three"], rules=rules).save(folder)
+    return open_folder(str(folder))
+
+
+def write_pairs(path: Path, *, num_rows: int, seed: int):
+    """Sources to be said backwards, of different lengths."""
+    path.mkdir(parents=True)
+    draw = np.random.default_rng(seed)
+    kept = TokenFormat(HASH, VOCAB_SIZE, 0, has_loss_mask=True)
+    with TokenWriter(path / "tokens-00000.arrow", token_format=kept) as writer:
+        for row in range(num_rows):
+            source = draw.integers(40, 60, draw.integers(2, 12))
+            ids = [*source, *source[::-1], 0]
+            mask = [0] * len(source) + [1] * (len(source) + 1)
+            writer.write(
+                TokenRow(f"pair-{row}", "made.txt", len(source), ids, np.array(mask, dtype=np.uint8))
+            )
+    return open_folder(str(path))
+
+
+@pytest.fixture(scope="module")
+def make_family_job(make_job, tokenizer, tmp_path_factory) -> Callable:
+    root = tmp_path_factory.mktemp("pairs")
+    pairs = {
+        "train_tokens": {"train": write_pairs(root / "train", num_rows=200, seed=1)},
+        "validation_tokens": write_pairs(root / "validation", num_rows=30, seed=2),
+        "packing": None,
+    }
+
+    def make(name: str, job: dict | None = None, **changes: object):
+        model, own = FAMILIES[name]
+        needs_pairs = DEFAULTS.get(name) in OF_EXAMPLES
+        parts = {"model": model, "tokenizer": tokenizer} | (pairs if needs_pairs else {}) | (job or {})
+        return make_job(job=parts, **(CHANGES | own | changes))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory, tokenizer):
+    """Texts of low ids or of high ones, with the name of their class behind them."""
+    path, draw = tmp_path_factory.mktemp("labelled"), np.random.default_rng(5)
+    names = {name: Tokenizer.load(tokenizer.local()).encode(name).tolist() for name in ("low", "high")}
+    kept = TokenFormat(HASH, VOCAB_SIZE * 4, 0, has_loss_mask=True)
+    with TokenWriter(path / "tokens-00000.arrow", token_format=kept) as writer:
+        for row in range(120):
+            name = ("low", "high")[row % 2]
+            text = draw.integers(40, 60, draw.integers(3, 20)) + (100 if name == "high" else 0)
+            ids = [*text, *names[name], 0]
+            mask = np.array([0] * len(text) + [1] * (len(names[name]) + 1), dtype=np.uint8)
+            writer.write(TokenRow(f"text-{row}", "made.txt", 4, ids, mask))
+    folder = open_folder(str(path))
+    return {"train_tokens": {"train": folder}, "validation_tokens": folder, "packing": None}
+
+
+def test_an_encoder_learns_to_tell_texts_apart(here, make_family_job, labelled):
+    model = dataclasses.replace(FAMILIES["bert"][0], masked_lm_head=False, classes=["low", "high"])
+    job = make_family_job("bert", labelled | {"model": model}, objective=Objective.classification)
+    metrics = here.run(job, "run", micro_batch_size=4).metrics
+    assert metrics["eval/accuracy"] > 0.9
+    assert math.log(2) > metrics["eval/loss"] > 0
+    config, weights = load_weights(here.root / "run/output")
+    assert config.classes == ["low", "high"]
+    assert weights["classifier.output.weight"].shape == (2, 32)
+    here.run(job, "parts", micro_batch_size=1)
+    assert here.losses("parts") == pytest.approx(here.losses("run"), abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def trained(runs, make_family_job):
+    """Every family on one rank, and on two with other micro batches and at another ZeRO stage."""
+    for world_size, stage, micro in ((1, 0, 8), (2, 3, 2)):
+        orders = [
+            runs.order(
+                make_family_job(name), f"{name}-{world_size}", micro_batch_size=micro, zero_stage=stage
+            )
+            for name in FAMILIES
+        ]
+        runs.run(orders, world_size=world_size)
+    return runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_two_ranks_learn_what_one_does(trained, name):
+    one, two = trained.losses(f"{name}-1"), trained.losses(f"{name}-2")
+    assert two == pytest.approx(one, abs=1e-4)
+    assert sum(one[-4:]) < sum(one[:4]) - 2
+
+
+@pytest.fixture
+def brief(make_family_job) -> Callable:
+    """A job of a few steps."""
+
+    def make(name: str, job: dict | None = None, **changes: object):
+        return make_family_job(
+            name, job, **({"num_steps": 6, "eval_every_steps": 3, "warmup_steps": 1} | changes)
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_evaluation_reports_what_the_objective_has(here, brief, name):
+    job = brief(name)
+    metrics = here.run(job, name, micro_batch_size=4).metrics
+    found = {key for key in metrics if key.startswith("eval/")}
+    assert found == set(reported_of(job.training.objective_of(job.model)))
+    if "eval/perplexity" in found:
+        assert metrics["eval/perplexity"] == pytest.approx(math.exp(metrics["eval/loss"]))
+
+
+@pytest.mark.parametrize("name", ["bert", "t5", "llama"])
+def test_a_resumed_run_hides_the_same_tokens(here, brief, name):
+    job = brief(name)
+    here.run(job, "whole", checkpoint_every_steps=3)
+    shutil.copytree(here.root / "whole", here.root / "resumed")
+    shutil.rmtree(here.root / "resumed/output")
+    shutil.rmtree(here.root / "resumed/scratch/step-00000006")
+    here.run(job, "resumed", checkpoint_every_steps=3)
+    assert here.weights("resumed") == here.weights("whole")
+    assert here.losses("resumed") == here.losses("whole")
+
+
+@pytest.mark.parametrize("name", ["bert", "transformer"])
+def test_accumulated_micro_batches_are_the_full_batch(here, brief, name):
+    here.run(brief(name), "full", micro_batch_size=8)
+    here.run(brief(name), "parts", micro_batch_size=1)
+    assert here.losses("parts") == pytest.approx(here.losses("full"), abs=1e-5)
+
+
+def test_a_masked_model_goes_on_from_its_weights_with_whole_words_in_padded_documents(here, brief):
+    job = brief("bert")
+    here.run(job, "first")
+    whole_words = dataclasses.replace(job.training.masking, whole_words=True)
+    going_on = {"initial_weights": here.folders("first")[1], "packing": Packing.pad}
+    here.run(brief("bert", going_on, masking=whole_words, learning_rate=1e-6), "second")
+    assert abs(here.losses("second")[0] - here.losses("first")[-1]) < 0.5
+    assert here.losses("second")[0] < here.losses("first")[0] - 0.2
+
+
+def test_a_model_that_an_objective_cannot_train_is_refused_before_a_rank_starts(brief):
+    with pytest.raises(ConfigError, match="a llama model cannot be trained with masked_lm") as caught:
+        check_job(brief("llama", objective=Objective.masked_lm), vocab_size=VOCAB_SIZE)
+    assert "bert" in caught.value.allowed
+
+
+def test_a_tokenizer_without_a_mask_is_refused(here, brief, corpus):
+    with pytest.raises(ConfigError, match="no token that stands for a masked one") as caught:
+        here.run(brief("bert", {"tokenizer": corpus["tokenizer"]}), "run")
+    assert "special_tokens" in caught.value.do
+    with pytest.raises(ConfigError, match="0 sentinels") as caught:
+        here.run(brief("t5", {"tokenizer": corpus["tokenizer"]}), "run")
+    assert "num_sentinels=2" in caught.value.do
+
+
+def test_every_objective_is_one_that_a_model_has():
+    from model.config import CONFIGS
+    from model.objectives import OBJECTIVES
+
+    assert {each.name for each in Objective} <= set(OBJECTIVES)
+    assert {name for names in ARCHITECTURES.values() for name in names} == set(CONFIGS)
