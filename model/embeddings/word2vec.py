@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.embeddings.rules import Ngrams
+
 Matrix = NDArray[np.float32]
 Corpus = Iterable[list[str]]
 
@@ -37,18 +39,6 @@ class Sampling:
     is_skip_gram: bool = True
     seed: int = 0
     num_threads: int = 1
-
-
-@dataclass
-class Ngrams:
-    """Which character n-grams a word has in fastText, and how many buckets they fall into."""
-
-    min_n: int = 3
-    "Characters of the shortest, the marks `<` and `>` around a word counted; >= 1."
-    max_n: int = 6
-    "Characters of the longest; >= min_n."
-    num_buckets: int = 2_000_000
-    "Each is a row of the matrix, width x 4 bytes, whether an n-gram falls into it or not; >= 1."
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from gensim.models import FastText, Word2Vec
 
-from model.embeddings.word2vec import Ngrams, Sampling, train_fasttext, train_word2vec
+from model.embeddings.rules import Ngrams
+from model.embeddings.word2vec import Sampling, train_fasttext, train_word2vec
 
 WORDS = [
     f"{begin}{end}" for begin in ("mill", "wheel", "dam", "gate") for end in ("", "s", "ed", "ing", "er")
@@ -56,7 +57,7 @@ def test_words_outside_of_the_vocabulary_are_passed_over():
 
 def test_the_hash_seed_of_python_changes_nothing():
     code = (
-        "import hashlib; from model.embeddings.word2vec import *\n"
+        "import hashlib; from model.embeddings.word2vec import *; from model.embeddings.rules import *\n"
         f"corpus, words = {CORPUS[:20]!r}, {VOCABULARY!r}\n"
         "found = train_fasttext(corpus, words, sampling=Sampling(width=8), ngrams=Ngrams(num_buckets=50))\n"
         "print(hashlib.sha256(found.vectors.tobytes()).hexdigest())"
