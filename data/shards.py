@@ -79,6 +79,16 @@ class TokenFormat:
                 do="read artifacts of one tokenize configuration together",
             )
 
+    def require_tokenizer(self, wanted: str, *, place: Place) -> None:
+        """Raise `DataError` where another tokenizer than that of hash `wanted` made the ids."""
+        if self.tokenizer_hash != wanted:
+            raise DataError(
+                f"the tokens were made by tokenizer {self.tokenizer_hash}",
+                where=name_of(place),
+                allowed=f"tokens of tokenizer {wanted}",
+                do="tokenize with the tokenizer that the model is trained with",
+            )
+
 
 class TokenRow(NamedTuple):
     """One document or example as tokens."""
@@ -247,13 +257,7 @@ class TokenShards:
 
     def _check(self, path: Path, reader: pa.RecordBatchFileReader, *, first: Path) -> None:
         found = TokenFormat.of(reader.schema, place=path)
-        wanted = self._tokenizer_hash
-        if wanted is not None and found.tokenizer_hash != wanted:
-            raise DataError(
-                f"the tokens were made by tokenizer {found.tokenizer_hash}",
-                where=str(path),
-                allowed=f"tokens of tokenizer {wanted}",
-                do="tokenize with the tokenizer that the model is trained with",
-            )
+        if self._tokenizer_hash is not None:
+            found.require_tokenizer(self._tokenizer_hash, place=path)
         self.format.require(found, path=path, first=first)
         check_columns(reader, schema=found.schema(), kind="tokens", place=path)

@@ -147,6 +147,13 @@ class Tokenizer:
             place = cut
         return np.concatenate(parts), end - begin
 
+    def tokens(self) -> list[str]:
+        """[vocab_size]: each id's token as the vocabulary spells it; empty where an id has none."""
+        spelled = [""] * self.vocab_size
+        for token, id_ in self._reference.get_vocab(with_added_tokens=True).items():
+            spelled[id_] = token
+        return spelled
+
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
         """The text; bytes that are not UTF-8 (ids cut within a character) become U+FFFD."""
         if self._bytes is None:

@@ -6,7 +6,7 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
 
-from pipeline.dag.stage import Stage
+from pipeline.dag.stage import Problem, Stage
 from pipeline.errors import ConfigError, close_match
 
 
@@ -43,8 +43,10 @@ class Graph:
     def __post_init__(self) -> None:
         self.edges = {}
         for node, stage in self.stages.items():
-            self._check_settings(node, stage)
+            self._refuse_first(node, stage.problems())
             self.edges[node] = self._edges_of(node, stage)
+        for node, stage in self.stages.items():
+            self._refuse_first(node, stage.input_problems(self._sources_of(node)))
         _ = self.order
 
     @cached_property
@@ -81,10 +83,15 @@ class Graph:
                 waiting.extend(self.parents(node))
         return [node for node in self.order if node in needed]
 
-    def _check_settings(self, node: str, stage: Stage) -> None:
-        for problem in stage.problems():
+    @staticmethod
+    def _refuse_first(node: str, problems: Sequence[Problem]) -> None:
+        for problem in problems:
             where = f"stages.{node}.{problem.field}"
             raise ConfigError(problem.what, where=where, allowed=problem.allowed, do=problem.do)
+
+    def _sources_of(self, node: str) -> dict[str, list[Stage]]:
+        """The stages at each of its ports."""
+        return {port: [self.stages[edge.node] for edge in edges] for port, edges in self.edges[node].items()}
 
     def _edges_of(self, node: str, stage: Stage) -> dict[str, list[Edge]]:
         edges = {}

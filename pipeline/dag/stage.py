@@ -103,6 +103,11 @@ class Stage:
         """What is wrong with the settings, found before anything runs."""
         return []
 
+    def input_problems(self, sources: "Mapping[str, list[Stage]]") -> list[Problem]:
+        """What cannot work with the stages that it takes from, by port, found before anything runs."""
+        del sources
+        return []
+
     def resource_problems(self, resources: Resources) -> list[Problem]:
         """What cannot work with these resources, found before anything runs; the field is one of `Resources`."""
         del resources

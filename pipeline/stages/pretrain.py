@@ -19,7 +19,7 @@ from pipeline.dag.stage import (
     port,
 )
 from pipeline.dag.store import Manifest
-from pipeline.stages import training_node
+from pipeline.stages import embedding, training_node
 from pipeline.stages.sharding import below
 from pipeline.training.config import Packing, TrainingConfig
 from pipeline.training.objective import OF_EXAMPLES
@@ -47,6 +47,8 @@ class Pretrain(TrainingConfig, Stage):
         "Held-out tokens, to evaluate on while training."
         initial: str = optional_port("checkpoint")
         "A model of the same shape to begin from. Empty: weights drawn from the seed."
+        embedding_init: str = optional_port("vectors")
+        "Word vectors that the token embedding begins from, token by token; the others are drawn from the seed."
 
     inputs: Inputs = field(default_factory=Inputs)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -60,6 +62,11 @@ class Pretrain(TrainingConfig, Stage):
     def problems(self) -> list[Problem]:
         found = TrainingConfig.problems(self) + below("model", self.model.problems())
         found += self._mixture_problems()
+        if self.inputs.initial and self.inputs.embedding_init:
+            what, allowed = "the embedding cannot begin both from a model and from vectors", "one of the two"
+            found.append(
+                Problem("inputs.embedding_init", what, allowed, "leave inputs.initial or this empty")
+            )
         found = found or training_node.fitting_problems(self.model, self)
         return found or training_node.packing_problems(self.model, self, self.packing)
 
@@ -81,6 +88,9 @@ class Pretrain(TrainingConfig, Stage):
                 Problem("inputs.tokens", f"{references} names one twice", allowed, "give it a weight instead")
             ]
         return below("mixture", self.mixture.problems() or self.mixture.name_problems(self.sources))
+
+    def input_problems(self, sources: Mapping[str, list[Stage]]) -> list[Problem]:
+        return embedding.width_problems(sources, self.model.hidden_size)
 
     def resource_problems(self, resources: Resources) -> list[Problem]:
         return training_node.batch_problems(self, resources)
@@ -130,6 +140,7 @@ class Pretrain(TrainingConfig, Stage):
         training_node.checked_vocabulary(self.model, tokenizer.vocab_size, node=context.node)
         corruption_of(self, self.model, tokenizer)  # refused here, before a rank is started
         validation, initial = context.inputs["validation"], context.inputs["initial"]
+        rows, matched = embedding.prepare(context, self.model.hidden_size)
         job = TrainingJob(
             model=self.model,
             training=training_node.training_config(self),
@@ -141,7 +152,9 @@ class Pretrain(TrainingConfig, Stage):
             tokenizer_hash=tokenizer.hash,
             validation_tokens=validation[0].following or validation[0].folder if validation else None,
             initial_weights=initial[0].folder if initial else None,
+            embedding=rows,
             mixture=self.mixture,
             packing=self.used_packing,
         )
-        return training_node.train(context, job, vocab_size=tokenizer.vocab_size)
+        trained = training_node.train(context, job, vocab_size=tokenizer.vocab_size)
+        return StageResult(trained.counters | matched.counters, trained.metrics | matched.metrics)

@@ -1,8 +1,11 @@
 """Whether a training may begin from what it is given: weights of its model and tokenizer, checkpoints of its own."""
 
+from io import BytesIO
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from data.tokenizer import Tokenizer
 from model.config import ModelConfig
@@ -55,6 +58,24 @@ def _check_initial(job: TrainingJob, initial: Folder, model: ModelConfig) -> Non
             allowed="weights and tokens of one tokenizer",
             do="tokenize with the tokenizer of those weights, or begin from weights of this one",
         )
+
+
+EMBEDDING_IDS, EMBEDDING_ROWS = "ids.npy", "rows.npy"
+
+
+def begin_embedding(weight: Tensor, given: Folder) -> None:
+    """Lay word vectors [num, hidden_size] into rows of the token embedding [V, hidden_size], in place.
+
+    One factor takes them all to the root mean square of what was drawn: so the logits of a tied head, and the
+    gradients of the first steps, are of the size that the initialisation is made for. Directions stay.
+    """
+    ids, rows = (
+        torch.from_numpy(np.load(BytesIO(given.read_bytes(name)))) for name in (EMBEDDING_IDS, EMBEDDING_ROWS)
+    )
+    with torch.no_grad():
+        size = rows.square().mean().sqrt()
+        scale = weight.square().mean().sqrt() / size if size else 1.0
+        weight[ids] = (rows * scale).to(weight.dtype)
 
 
 def origin_of(job: TrainingJob) -> dict[str, Any]:

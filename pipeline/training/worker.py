@@ -19,7 +19,7 @@ from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Recomputation, Resources
 from pipeline.dag.stage import Channel
 from pipeline.training.artifact import write_artifact
-from pipeline.training.beginning import check_origin, origin_of
+from pipeline.training.beginning import begin_embedding, check_origin, origin_of
 from pipeline.training.checkpoint import Manifest, folder_name, newest_whole, restore
 from pipeline.training.checkpointer import Checkpointer, Rhythm
 from pipeline.training.compiling import compile_blocks, is_compiled
@@ -206,6 +206,8 @@ def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:
     if job.initial_weights is not None:
         _, weights = load_weights(job.initial_weights.local())
         model.load_state_dict(weights, strict=False)  # a tied head is stored once
+    if job.embedding is not None:
+        begin_embedding(model.embedding.weight, job.embedding)
     again = resources.activation_checkpointing or Recomputation.none
     model.activation_checkpointing = None if again is Recomputation.none else Recompute[again.name]
     initial = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}

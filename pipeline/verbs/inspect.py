@@ -29,6 +29,12 @@ from pipeline.looking.page import fields, print_json_line, recording_console, st
 from pipeline.looking.row_sheets import print_row
 from pipeline.looking.rows import Query, Rows
 from pipeline.looking.subject import ArtifactPart
+from pipeline.looking.vector_sheets import (
+    print_vectors,
+    print_vectors_report,
+    vectors_facts,
+    vectors_report_facts,
+)
 from pipeline.stages.data_report import PAGE
 from pipeline.verbs.session import finder, one_reference, open_session
 
@@ -196,6 +202,12 @@ def _contents(subject: ArtifactPart, query: Query, arguments: argparse.Namespace
         facts = report_facts(artifact, query)
     elif kind == "data_report":
         facts = data_report_facts(artifact)
+    elif kind == "vectors":
+        facts = vectors_facts(artifact, query)
+    elif kind == "vectors_report":
+        facts = vectors_report_facts(artifact, query)
+    elif kind == "vectors_export":
+        facts = {each.name: each.size for each in artifact.manifest.files}
     else:
         facts = artifact.folder.read_json("registration.json")
     if arguments.json:
@@ -216,6 +228,10 @@ def _print_contents(
         print_report(facts, characters=characters, console=console)
     elif kind == "data_report":
         print_data_report(facts, console)
+    elif kind == "vectors":
+        print_vectors(facts, console)
+    elif kind == "vectors_report":
+        print_vectors_report(facts, console)
     else:
         console.print(fields(facts))
 

@@ -2,9 +2,11 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from omegaconf import OmegaConf
+from safetensors.numpy import load_file
 
 import data
 from data.contamination import OverlapRules
@@ -15,6 +17,7 @@ from data.documents import DOCUMENT_SCHEMA
 from data.example_sources import ExampleRules
 from data.examples import EXAMPLE_SCHEMA
 from data.filters import FilterRules
+from data.ipc import open_batches
 from data.normalize import NormalizeRules
 from data.readers import COMPRESSIONS, SUFFIXES
 from data.readers.parts import PARTED
@@ -23,6 +26,7 @@ from data.sampling import SampleRules
 from data.shards import TokenFormat
 from data.splits import SplitRules
 from data.tokenizer_training import TokenizerRules
+from data.vectors.word_vectors import TENSORS_FILE, WORD_SCHEMA, WORDS_FILE, Subwords, WordVectors
 
 FORMATS = (Path(data.__file__).parent / "FORMATS.md").read_text()
 RULES = (
@@ -85,6 +89,16 @@ def test_tables_of_sketches_and_keys_are_the_schemas():
     assert [(name, kind) for name, kind, _ in sketches] == columns(schema)
     assert sketch_schema(None).names == schema.names[:-1]
     assert [(name, kind) for name, kind, _ in keys] == columns(KEY_SCHEMA)
+
+
+def test_tables_of_word_vectors_are_what_is_written(tmp_path):
+    ones = np.ones((1, 2), np.float32)
+    WordVectors(["mill"], np.ones(1, np.int64), ones, Subwords(ones, ones, 3, 6)).save(tmp_path)
+    words, keys, tensors = tables("Word vectors")
+    assert [(name, kind) for name, kind, _ in words] == columns(WORD_SCHEMA)
+    schema = open_batches(tmp_path / WORDS_FILE, kind="words").schema
+    assert [key for key, _ in keys] == sorted(key.decode() for key in schema.metadata)
+    assert {name for name, *_ in tensors} == set(load_file(tmp_path / TENSORS_FILE))
 
 
 @pytest.mark.parametrize("rules", RULES)

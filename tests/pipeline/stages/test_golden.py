@@ -53,6 +53,14 @@ PINNED: dict[str, tuple[int, str]] = {
         1,
         "4f3d293ab8f752028378b4955607581c4c0dec30bfbfed548fc6fa40ae7819d6",
     ),
+    "vectors": (
+        1,
+        "857f2119c224058efcaecfccf6b1b17a1391ad7222d3462468ba4ac244be9ff2",
+    ),
+    "vectors_file": (
+        1,
+        "ddf8be57a509cb11dc45b97bf3243a22bc593f2a538c9507e72d5005bec785ea",
+    ),
 }
 
 
@@ -60,6 +68,8 @@ BESIDE = {
     "decontaminate@stages.clear": "inputs: {documents: split/train, references: [split/test, pairs/validation]}, "
     "rules: {ngram_words: 7}",
     "data_report@stages.report": "inputs: {artifacts: [clean, split/train, pairs, tokens]}",
+    "import_vectors@stages.vectors": "path: FOLDER/ours.vec",
+    "export_vectors@stages.vectors_file": "inputs: {vectors: vectors}, form: binary",
 }
 "Nodes that the tiny recipe is too small to have for every test."
 
@@ -70,10 +80,11 @@ def built(tiny, make_tiny):
     found = {artifact.manifest.node: artifact.manifest for artifact in Store(tiny.url).artifacts()}
     store = make_tiny()
     defaults = "".join(f"  - /stage/{default}\n" for default in BESIDE)
+    (store.recipe.parent / "ours.vec").write_text("2 3\nwater 0.5 -1 0.1\nwheel 1e-05 0 2\n")
     nodes = {default.rpartition(".")[2]: settings for default, settings in BESIDE.items()}
     recipe = store.recipe.read_text().replace("  - _self_\n", f"{defaults}  - _self_\n")
     recipe += "".join(f"  {node}: {{{settings}}}\n" for node, settings in nodes.items())
-    store.recipe.write_text(recipe)
+    store.recipe.write_text(recipe.replace("FOLDER", str(store.recipe.parent)))
     artifacts = store.build(list(nodes))
     return found | {node: artifacts[node].manifest for node in nodes}
 
@@ -88,8 +99,8 @@ def test_a_stage_of_this_version_writes_these_bytes(built, node):
 
 
 def test_every_deterministic_stage_is_pinned(built):
-    """Training, scoring and exporting are floating-point sums; registering writes into MLflow."""
-    left_out = {"pretrain", "finetune", "evaluate", "export", "register"}
+    """Training, scoring and exporting are floating-point sums, as are word vectors; registering writes into MLflow."""
+    left_out = {"word_vectors", "evaluate_vectors", "pretrain", "finetune", "evaluate", "export", "register"}
     assert {built[node].stage for node in PINNED} == {stage.name for stage in STAGES} - left_out
 
 
