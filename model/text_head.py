@@ -20,14 +20,16 @@ class Pooling(Enum):
 
 
 class TextHead(nn.Module):
-    """Hidden states [B, T, C] -> one for each text -> tanh(W x) -> [B, K], as BERT's pooler and classifier."""
+    """Hidden states [B, T, C] -> one for each text -> tanh(W x) -> [B, K], as BERT's pooler and classifier.
+
+    Its weights are there once `init_weights` was called.
+    """
 
     def __init__(self, hidden_size: int, num_outputs: int, *, pooling: Pooling) -> None:
         super().__init__()
         self.pooling = pooling
         self.dense = Linear(hidden_size, hidden_size)
         self.output = Linear(hidden_size, num_outputs)
-        self.init_weights()
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:

@@ -28,6 +28,7 @@ class Classification(nn.Module):
         super().__init__()
         self.model = model
         self.head = TextHead(model.config.hidden_size, num_classes, pooling=pooling)
+        self.head.init_weights()
 
     def logits(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
