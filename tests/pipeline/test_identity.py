@@ -17,6 +17,9 @@ from pipeline.stages import STAGES
 CIRCUMSTANCE = {
     ("ingest", "paths"),
     ("import_tokenizer", "path"),
+    ("import_vectors", "path"),
+    ("evaluate_vectors", "analogies"),
+    ("evaluate_vectors", "similarities"),
     ("finetune", "init_from"),
     ("register", "experiment"),
 }
@@ -149,7 +152,7 @@ GOLDEN = {
     "split": "bf178c8d5793aff57d7c5bcfbb4fede7",
     "tokenizer": "0d78401a4a6fc57cc92e8390fb635616",
     "tokens": "22dc52394f8d6dd8faacf105fabf4e1e",
-    "base": "8a88516ddef4c06f88b1a99544a39864",
+    "base": "7b2f0b57a0c899e01d0da116a0071b4f",
     "base_score": "9e8d3ed4bc058a5d6e83f04a9d63ab10",
     "pairs": "8a48b9a1c4ab00f5fbdbe80e421317a3",
     "pair_tokens": "585e6c0f23c733d4c026ad67de197099",

@@ -95,3 +95,19 @@ def test_vectors_of_unknown_origin_are_refused_once_their_width_is_known(context
     with pytest.raises(ConfigError, match="have 3 numbers") as refused:
         prepare(context[0], 4)
     assert refused.value.where == "stages.node.inputs.embedding_init"
+
+
+@pytest.mark.soak
+def test_a_model_trains_from_the_vectors_of_its_tokens(with_vectors, monkeypatch, capfd):
+    """On a real Ray: counting, learning, matching and two steps."""
+    from pipeline.cli import main
+
+    monkeypatch.chdir(with_vectors.recipe.parent)
+    assert main(["run", "base", *with_vectors.overrides]) == 0, capfd.readouterr()
+    found = {each.manifest.node: each.manifest for each in Store(with_vectors.url).artifacts()}
+    vectors, base = found["vectors"], found["base"]
+    assert vectors.counters["pairs"] > 0
+    assert vectors.counters["learned_tokens"] <= vectors.counters["tokens"]
+    assert base.counters["embedding_init/same"] == vectors.counters["words"]
+    assert 0 < base.metrics["embedding_init/coverage"] < 1
+    assert base.metrics["train/loss"] < 7
