@@ -191,7 +191,7 @@ def test_the_exit_code_of_the_verb_comes_back(submit, place, words, code, said):
     assert said in " ".join(out.split())
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_interrupt_stops_the_job(submit, place, cluster):
     job = submit("--", "run", "recipe=mine.yaml", f"store={place}/store")
     assert job.stdout

@@ -18,6 +18,7 @@ CORES = 2
 OVERRIDES = ["stages.corpus.shard_bytes=1500", "stages.dedup.match=near", "stages.dedup.near.num_bands=3"]
 BESIDE = {
     "decontaminate@stages.clear": "inputs: {documents: split/train, references: [split/test, pairs/validation]}",
+    "word_vectors@stages.vectors": "inputs: {tokens: tokens/train, tokenizer: tokenizer}, algorithm: glove, width: 4",
     "data_report@stages.report": "inputs: {artifacts: [clean, split/train, pairs, tokens]}",
 }
 "Nodes that the tiny recipe is too small to have for every test."
@@ -32,6 +33,7 @@ MAPS = {
     "imported": ["import_files"],
     "tokens": ["check_encoder", "survey_shard", "tokenize_part", "join_parts", "tokenize_shard"],
     "pair_tokens": ["check_encoder", "tokenize_shard"],
+    "vectors": ["count_tokens", "count_shard_pairs", "sum_part", "learn_glove"],
     "report": ["profile_shard"],
 }
 "What each node does in tasks, in order."
@@ -125,7 +127,8 @@ def test_every_data_stage_is_here(undisturbed):
     store, _ = undisturbed
     stages = {artifact.manifest.stage for artifact in store.build(list(MAPS), OVERRIDES).values()}
     no_data = {"pretrain", "finetune", "evaluate", "export", "register"}
-    assert stages == {stage.name for stage in STAGES} - no_data
+    one_task = {"import_vectors", "evaluate_vectors", "export_vectors"}
+    assert stages == {stage.name for stage in STAGES} - no_data - one_task
 
 
 def test_a_worker_that_is_lost_for_good_is_told_with_the_files_that_it_read(drive):

@@ -185,7 +185,7 @@ def test_whatever_is_cut_or_altered_training_goes_on_from_the_one_before(here, m
     check()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_ranks_killed_at_any_moment_leave_a_checkpoint_to_go_on_from(runs, make_job):
     """With a checkpoint after every step, some thread is writing nearly always."""
     job = make_job(num_steps=60)

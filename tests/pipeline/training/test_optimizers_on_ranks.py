@@ -10,7 +10,8 @@ from pipeline.training.config import OptimizerKind, Precision
 
 pytestmark = pytest.mark.slow
 
-STAGES, BF16_STAGES = (0, 1, 2, 3), (1, 3)
+STAGES, BF16_STAGES = (0, 2, 3), (1,)
+"ZeRO 1 and 2 differ in bf16 only."
 NUM_STEPS = 20
 RATES = {OptimizerKind.sgd: 0.3, OptimizerKind.lion: 1e-3, OptimizerKind.muon: 3e-3}
 TOLERANCES = {OptimizerKind.sgd: 1e-4, OptimizerKind.lion: 5e-3, OptimizerKind.muon: 5e-3}
@@ -124,7 +125,7 @@ def test_bf16_learns_as_fp32_does(trained, plain, kind, stage, world_size):
     assert losses == pytest.approx(plain[kind], abs=3e-2)
 
 
-MOVES = [((2, 2), (1, 0)), ((1, 0), (2, 3)), ((2, 3), (1, 1)), ((1, 1), (2, 2))]
+MOVES = [((2, 2), (1, 0)), ((1, 0), (2, 3)), ((2, 3), (1, 2))]
 
 
 @pytest.fixture(scope="module")

@@ -156,7 +156,7 @@ def test_a_rank_that_hangs_in_a_call_tells_its_stacks_and_comes_back(launcher, w
     assert launcher.weights("hung") == weights
 
 
-@slow
+@pytest.mark.soak
 def test_a_rank_that_always_hangs_ends_the_run_in_words(launcher, make_job):
     launcher.channel = hanging_channel(launcher.channel, None, from_step=30)
     with pytest.raises(StageFailedError) as raised:

@@ -71,7 +71,7 @@ def test_a_folder_that_is_not_there_is_refused(headrace, recipe, tmp_path):
     assert "both set" in headrace("plan", *recipe, override[1]).error()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_masked_model_goes_the_whole_way(headrace, recipe, tmp_path):
     done = headrace_process(tmp_path, "run", "--json", *recipe)
     assert done.returncode == 0, done.stderr
