@@ -168,7 +168,11 @@ def _begun(connection: Connection, trainer: Callable[..., None], given: Any) -> 
     def when_told(batch: Callable[[], Any]) -> Iterator[Any]:
         while True:
             connection.send("waiting")
-            for _ in range(connection.recv()):
+            try:
+                steps = connection.recv()
+            except EOFError:  # the measurement is over
+                os._exit(0)
+            for _ in range(steps):
                 yield batch()
 
     trainer(when_told, *given)
