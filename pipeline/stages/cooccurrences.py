@@ -1,6 +1,5 @@
 """The matrix of co-occurrences, counted one task per shard and put together one task per part."""
 
-import io
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from data.errors import DataError
 from data.vectors.cooccurrence import Pairs, count_pairs, parts_of, unit_of
 from data.vectors.corpus import Vocabulary, stretches
+from pipeline.dag.arrays import load_array, save_array
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import StageContext
 from pipeline.stages.sharding import Shard
@@ -114,12 +114,3 @@ def sum_part(runs: list[Folder], part: str, target: Folder) -> dict[str, Any]:
 
 def numbered(number: int) -> str:
     return f"{number:05d}"
-
-
-def save_array(folder: Folder, name: str, array: NDArray[np.int64]) -> None:
-    with folder.writing(f"{name}.npy") as sink:
-        np.save(sink, array)
-
-
-def load_array(folder: Folder, name: str) -> Any:
-    return np.load(io.BytesIO(folder.read_bytes(f"{name}.npy")))

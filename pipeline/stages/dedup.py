@@ -7,7 +7,6 @@ holds about 70 bytes per document that has a duplicate. The scratch folder takes
 duplicates at the defaults 1.3 kB.
 """
 
-import io
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
@@ -25,6 +24,7 @@ from data.dedup.marks import marked
 from data.dedup.near import NearRules
 from data.dedup.sketches import EXACT_BAND, ROW_BITS, ROW_MASK, Sketches, read_keys, write_sketches
 from data.documents import DocumentWriter, document_batches, read_documents
+from pipeline.dag.arrays import load_array, save_array
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, port
 from pipeline.stages.sharding import below, map_shards, shard_names, sum_below, total, write_list
@@ -120,7 +120,7 @@ class Corpus:
     def clusters_of(self, name: str) -> Any:
         """Of the documents of a shard that have a duplicate: number, and that of the one that stays, [D, 2]."""
         shard = self.names.index(name)
-        low, high = (int(row) * 16 for row in _load(self.scratch, BOUNDS)[shard : shard + 2])
+        low, high = (int(row) * 16 for row in load_array(self.scratch, BOUNDS)[shard : shard + 2])
         with self.scratch.opening(MEMBERS) as source:
             return np.frombuffer(source.read_at(high - low, low), "<u8").reshape(-1, 2)
 
@@ -155,7 +155,7 @@ def pair_bucket(corpus: Corpus, item: str, band: int, part: int, num_part_bits: 
         found = near_pairs(*columns)
         pairs = alike(corpus.sketches, found, min_similarity=corpus.near.min_similarity)
         counters = {"pairs/near": len(found), "pairs/unlike": len(found) - len(pairs)}
-    _save(corpus.scratch, f"pairs/{item}", pairs)
+    save_array(corpus.scratch, f"pairs/{item}", pairs)
     return counters
 
 
@@ -165,14 +165,14 @@ def join_pairs(corpus: Corpus, buckets: list[str], keep: Keep) -> dict[str, int]
     def lengths(documents: Any) -> Any:
         return corpus.sketches.take(documents, ["length"]).column("length").to_numpy()
 
-    files = [lambda name=name: _load(corpus.scratch, f"pairs/{name}") for name in buckets]
+    files = [lambda name=name: load_array(corpus.scratch, f"pairs/{name}") for name in buckets]
     clusters = connect(files, keep=keep, lengths=lengths)
     rows = np.column_stack([clusters.documents, clusters.kept]).astype("<u8")
     corpus.scratch.write_bytes(MEMBERS, rows.tobytes())
     bounds = np.searchsorted(
         clusters.documents >> ROW_BITS, np.arange(len(corpus.names) + 1, dtype=np.uint64)
     )
-    _save(corpus.scratch, BOUNDS, bounds)
+    save_array(corpus.scratch, BOUNDS, bounds)
     return {"clusters": len(clusters.documents) - clusters.num_dropped}
 
 
@@ -221,12 +221,3 @@ def _buckets(corpus: Corpus, num_documents: int) -> dict[str, tuple[Any, ...]]:
         f"band-{band:03d}-{part:05d}": (corpus, f"band-{band:03d}-{part:05d}", band, part, bits)
         for band, part in places
     }
-
-
-def _save(folder: Folder, name: str, array: Any) -> None:
-    with folder.writing(f"{name}.npy") as sink:
-        np.save(sink, array)
-
-
-def _load(folder: Folder, name: str) -> Any:
-    return np.load(io.BytesIO(folder.read_bytes(f"{name}.npy")))

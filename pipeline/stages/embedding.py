@@ -1,15 +1,12 @@
 """Word vectors as what a model's token embedding begins from (`embedding_init`)."""
 
-import io
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from data.tokenizer import Tokenizer
 from data.vectors.matching import Match, match_tokens
 from data.vectors.word_vectors import WordVectors
+from pipeline.dag.arrays import save_array
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Problem, Stage, StageContext, StageResult
 from pipeline.errors import ConfigError
@@ -57,14 +54,8 @@ def match_rows(vectors: Folder, tokenizer: Folder, target: Folder) -> dict[str, 
 
     matched = match_tokens(Tokenizer.load(tokenizer.local()), WordVectors.load(vectors.local()))
     for name, array in ((EMBEDDING_IDS, matched.ids), (EMBEDDING_ROWS, matched.vectors)):
-        target.write_bytes(name, _npy(array))
+        save_array(target, name, array)
     return matched.counts
-
-
-def _npy(array: NDArray[Any]) -> bytes:
-    sink = io.BytesIO()
-    np.save(sink, array)
-    return sink.getvalue()
 
 
 def _refusal(width: int, hidden_size: int) -> tuple[str, str, str]:

@@ -15,9 +15,10 @@ from data.vectors.cooccurrence import MAX_WINDOW
 from data.vectors.corpus import Vocabulary, count_ids, sequences, stretches
 from data.vectors.word_vectors import Subwords, WordVectors
 from model.embeddings.rules import GloveRules, Ngrams
+from pipeline.dag.arrays import load_array, save_array
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, one_or_many_ports, port
-from pipeline.stages.cooccurrences import Matrix, count_matrix, load_array, numbered, save_array
+from pipeline.stages.cooccurrences import Matrix, count_matrix, numbered
 from pipeline.stages.sharding import Shard, shards_of
 from pipeline.stages.training_node import require_shards
 

@@ -1,15 +1,14 @@
 """Whether a training may begin from what it is given: weights of its model and tokenizer, checkpoints of its own."""
 
-from io import BytesIO
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from data.tokenizer import Tokenizer
 from model.config import ModelConfig
 from model.weights import check_state_dict, expected_shapes, load_config
+from pipeline.dag.arrays import load_array
 from pipeline.dag.folder import Folder
 from pipeline.errors import ConfigError, StageFailedError
 from pipeline.training.job import TrainingJob
@@ -60,7 +59,7 @@ def _check_initial(job: TrainingJob, initial: Folder, model: ModelConfig) -> Non
         )
 
 
-EMBEDDING_IDS, EMBEDDING_ROWS = "ids.npy", "rows.npy"
+EMBEDDING_IDS, EMBEDDING_ROWS = "ids", "rows"
 
 
 def begin_embedding(weight: Tensor, given: Folder) -> None:
@@ -69,9 +68,7 @@ def begin_embedding(weight: Tensor, given: Folder) -> None:
     One factor takes them all to the root mean square of what was drawn: so the logits of a tied head, and the
     gradients of the first steps, are of the size that the initialisation is made for. Directions stay.
     """
-    ids, rows = (
-        torch.from_numpy(np.load(BytesIO(given.read_bytes(name)))) for name in (EMBEDDING_IDS, EMBEDDING_ROWS)
-    )
+    ids, rows = (torch.from_numpy(load_array(given, name)) for name in (EMBEDDING_IDS, EMBEDDING_ROWS))
     with torch.no_grad():
         size = rows.square().mean().sqrt()
         scale = weight.square().mean().sqrt() / size if size else 1.0
