@@ -130,6 +130,11 @@ class Folder:
         else:
             fs.copy_files(str(source), self.at(name), fs.LocalFileSystem(), self.filesystem)
 
+    def upload_all(self, source: Path) -> None:
+        """Copy what lies in a local folder, under the same names."""
+        for path in sorted(source.iterdir()):
+            self.upload(path, path.name)
+
     def move_file(self, name: str, target: "Folder") -> None:
         """Move one file to the same name in `target` (on the same filesystem), replacing what is there."""
         if self.is_local:

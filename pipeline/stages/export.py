@@ -95,8 +95,7 @@ def export_model(
                 allowed=f"at most {LARGEST_DIFFERENCE[settings.precision.name]:g}",
                 do="this is a fault of the conversion: please report it with the model's config",
             )
-        for path in sorted(target.iterdir()):
-            output.upload(path, path.name)
+        output.upload_all(target)
     return {"counters": {"parameters": size}, "metrics": {"max_abs_logit_difference": difference}}
 
 

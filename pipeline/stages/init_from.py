@@ -88,8 +88,7 @@ def import_weights(
     with tempfile.TemporaryDirectory() as temporary:
         save_weights(Path(temporary), config, state_dict)
         used.save(Path(temporary) / "tokenizer")
-        for path in sorted(Path(temporary).iterdir()):
-            target.upload(path, path.name)
+        target.upload_all(Path(temporary))
     return {}
 
 

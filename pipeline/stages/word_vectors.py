@@ -256,5 +256,4 @@ def write_artifact(vectors: WordVectors, output: Folder) -> None:
     """Put the files of word vectors into a folder of the store."""
     with tempfile.TemporaryDirectory() as temporary:
         vectors.save(Path(temporary))
-        for path in sorted(Path(temporary).iterdir()):
-            output.upload(path, path.name)
+        output.upload_all(Path(temporary))

@@ -29,8 +29,7 @@ def write_artifact(
     with tempfile.TemporaryDirectory(prefix="headrace-weights-") as folder:
         kind = AVERAGE if job.training.ema_decay else WEIGHT
         save_weights(Path(folder), model, whole_weights(scratch, manifest, kind=kind))
-        for path in sorted(Path(folder).iterdir()):
-            output.upload(path, path.name)
+        output.upload_all(Path(folder))
     # Not every file of that folder: an artifact's manifest tells when it was built, which is no content.
     for name, content in Tokenizer.load(job.tokenizer.local()).files().items():
         output.write_bytes(f"tokenizer/{name}", content)
