@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from pipeline.cluster import ClusterConfig
 from pipeline.dag.resources import Resources
-from pipeline.dag.stage import Stage
+from pipeline.dag.stage import Stage, below, refuse_first
 from pipeline.errors import ConfigError, close_match
 from pipeline.tracking.config import TrackingConfig
 from pipeline.tune import TuneConfig
@@ -64,6 +64,4 @@ def check_resources(config: PipelineConfig) -> None:
                 f"{name} is {value}", where=where, allowed=allowed, do="set one of these, or null"
             )
     for node, stage in config.stages.items():
-        for problem in stage.resource_problems(config.resources_of(node)):
-            where = f"resources.{node}.{problem.field}"
-            raise ConfigError(problem.what, where=where, allowed=problem.allowed, do=problem.do)
+        refuse_first(below(f"resources.{node}", stage.resource_problems(config.resources_of(node))))

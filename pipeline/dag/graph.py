@@ -6,7 +6,7 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
 
-from pipeline.dag.stage import Problem, Stage
+from pipeline.dag.stage import Stage, below, refuse_first
 from pipeline.errors import ConfigError, close_match
 
 
@@ -43,10 +43,10 @@ class Graph:
     def __post_init__(self) -> None:
         self.edges = {}
         for node, stage in self.stages.items():
-            self._refuse_first(node, stage.problems())
+            refuse_first(below(f"stages.{node}", stage.problems()))
             self.edges[node] = self._edges_of(node, stage)
         for node, stage in self.stages.items():
-            self._refuse_first(node, stage.input_problems(self._sources_of(node)))
+            refuse_first(below(f"stages.{node}", stage.input_problems(self._sources_of(node))))
         _ = self.order
 
     @cached_property
@@ -82,12 +82,6 @@ class Graph:
                 needed.add(node)
                 waiting.extend(self.parents(node))
         return [node for node in self.order if node in needed]
-
-    @staticmethod
-    def _refuse_first(node: str, problems: Sequence[Problem]) -> None:
-        for problem in problems:
-            where = f"stages.{node}.{problem.field}"
-            raise ConfigError(problem.what, where=where, allowed=problem.allowed, do=problem.do)
 
     def _sources_of(self, node: str) -> dict[str, list[Stage]]:
         """The stages at each of its ports."""

@@ -1,12 +1,13 @@
 """What a stage is: a dataclass that declares its inputs, its identity and how it runs. Declaring runs nothing."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.dag.following import Following
@@ -20,6 +21,20 @@ class Problem(NamedTuple):
     what: str
     allowed: str
     do: str
+
+
+def below(field: str, problems: Iterable[Any]) -> list[Problem]:
+    """The problems of a nested dataclass, their fields prefixed."""
+    return [
+        Problem(f"{field}.{each.field}", each.what, each.allowed, each.do or f"set it to {each.allowed}")
+        for each in problems
+    ]
+
+
+def refuse_first(problems: Iterable[Problem]) -> None:
+    """Raises ConfigError where there is a problem, with its field as the place."""
+    for each in problems:
+        raise ConfigError(each.what, where=each.field, allowed=each.allowed, do=each.do)
 
 
 def port(*kinds: str) -> Any:

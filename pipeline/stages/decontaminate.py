@@ -14,10 +14,9 @@ from data.documents import DocumentWriter, document_batches, read_documents
 from data.examples import read_examples
 from data.hashing import Hashes
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, many_ports, port
+from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, below, many_ports, port
 from pipeline.stages.sharding import (
     Naming,
-    below,
     check_not_empty,
     map_shards,
     shard_names,

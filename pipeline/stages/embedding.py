@@ -8,8 +8,7 @@ from data.vectors.matching import Match, match_tokens
 from data.vectors.word_vectors import WordVectors
 from pipeline.dag.arrays import save_array
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import Problem, Stage, StageContext, StageResult
-from pipeline.errors import ConfigError
+from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, refuse_first
 from pipeline.stages.word_vectors import LearnVectors
 
 PORT = "embedding_init"
@@ -38,8 +37,7 @@ def prepare(context: StageContext, hidden_size: int) -> tuple[Folder | None, Sta
     folders = context.one(PORT).folder, context.one("tokenizer").folder
     width = context.one(PORT).manifest.counters["width"]
     if width != hidden_size:
-        what, allowed, do = _refusal(width, hidden_size)
-        raise ConfigError(what, where=f"stages.{context.node}.inputs.{PORT}", allowed=allowed, do=do)
+        refuse_first([Problem(f"stages.{context.node}.inputs.{PORT}", *_refusal(width, hidden_size))])
     target = context.scratch.child("embedding")
     (counts,) = context.map(match_rows, {"embedding": (*folders, target)}, unit="embeddings").values()
     words = sum(counts.values()) - counts[Match.control.value]

@@ -9,8 +9,15 @@ from data.documents import Document, read_documents
 from data.example_sources import ExampleRules, from_fields, from_python_source
 from data.examples import Example, ExampleCounters, ExampleWriter, Refused
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, port
-from pipeline.stages.sharding import Naming, below, check_not_empty, map_shards, renamed
+from pipeline.dag.stage import (
+    Problem,
+    Stage,
+    StageContext,
+    StageResult,
+    below,
+    port,
+)
+from pipeline.stages.sharding import Naming, check_not_empty, map_shards, renamed
 
 
 class Source(Enum):

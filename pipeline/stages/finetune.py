@@ -13,12 +13,13 @@ from pipeline.dag.stage import (
     Stage,
     StageContext,
     StageResult,
+    below,
     circumstance,
     optional_port,
     port,
+    refuse_first,
 )
 from pipeline.dag.store import Manifest
-from pipeline.errors import ConfigError
 from pipeline.stages import training_node
 from pipeline.stages.init_from import files_of, import_weights, init_problems, local_folder
 from pipeline.training.config import Packing, TrainingConfig
@@ -132,9 +133,7 @@ class Finetune(TrainingConfig, Stage):
         found = training_node.fitting_problems(model, self)
         if packing is not None:
             found = found or training_node.packing_problems(model, self, packing)
-        for problem in found:
-            where = f"stages.{node}.{problem.field}"
-            raise ConfigError(problem.what, where=where, allowed=problem.allowed, do=problem.do)
+        refuse_first(below(f"stages.{node}", found))
         corruption_of(self, model, tokenizer)
 
     def _weights(self, context: StageContext) -> Folder:

@@ -13,11 +13,12 @@ from pipeline.dag.stage import (
     Stage,
     StageContext,
     StageResult,
+    below,
     circumstance,
     optional_port,
 )
 from pipeline.stages.ingest import FILES
-from pipeline.stages.sharding import Shard, below, shards_of
+from pipeline.stages.sharding import Shard, shards_of
 from pipeline.stages.train_tokenizer import write_report
 
 

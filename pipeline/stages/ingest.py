@@ -26,10 +26,19 @@ from data.readers.parts import (
 from data.reading import ReadCounters, ReadRules, Reason, Unreadable
 from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
-from pipeline.dag.stage import ExternalFile, NoInputs, Problem, Stage, StageContext, StageResult, circumstance
+from pipeline.dag.stage import (
+    ExternalFile,
+    NoInputs,
+    Problem,
+    Stage,
+    StageContext,
+    StageResult,
+    below,
+    circumstance,
+)
 from pipeline.dag.store import Manifest
 from pipeline.errors import WorkerLostError
-from pipeline.stages.sharding import below, total
+from pipeline.stages.sharding import total
 
 HARMLESS = (Reason.EMPTY, Reason.NO_MAIN_TEXT)
 "Outcomes that are counted but are no damage: an empty file says nothing wrong, and many a page is links alone."

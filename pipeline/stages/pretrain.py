@@ -14,13 +14,13 @@ from pipeline.dag.stage import (
     Stage,
     StageContext,
     StageResult,
+    below,
     one_or_many_ports,
     optional_port,
     port,
 )
 from pipeline.dag.store import Manifest
 from pipeline.stages import embedding, training_node
-from pipeline.stages.sharding import below
 from pipeline.training.config import Packing, TrainingConfig
 from pipeline.training.objective import OF_EXAMPLES
 from pipeline.training.pace import Paces

@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 from data.errors import DataError
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import Input, Problem, StageContext, StageResult
+from pipeline.dag.stage import Input, StageContext, StageResult
 
 ARROW = ".arrow"
 MOST_REASONS = 5
@@ -69,14 +69,6 @@ def renamed(name: str, kind: str) -> str:
     """`train/documents-00003.arrow` as a file of another kind: `train/tokens-00003.arrow`."""
     folder, slash, file = name.rpartition("/")
     return f"{folder}{slash}{kind}-{file.partition('-')[2]}"
-
-
-def below(field: str, problems: Sequence[Any]) -> list[Problem]:
-    """The problems of a nested dataclass, their fields prefixed."""
-    return [
-        Problem(f"{field}.{each.field}", each.what, each.allowed, each.do or f"set it to {each.allowed}")
-        for each in problems
-    ]
 
 
 def check_not_empty(documents: int, *, node: str, knob: str, counters: Mapping[str, int]) -> None:

@@ -9,8 +9,15 @@ from data.documents import DocumentWriter, read_documents
 from data.splits import Split as Part
 from data.splits import SplitRules, split_of
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, port
-from pipeline.stages.sharding import below, check_not_empty, map_shards
+from pipeline.dag.stage import (
+    Problem,
+    Stage,
+    StageContext,
+    StageResult,
+    below,
+    port,
+)
+from pipeline.stages.sharding import check_not_empty, map_shards
 
 
 @dataclass

@@ -10,7 +10,7 @@ from model.config import ModelConfig
 from model.flops import num_parameters
 from pipeline.cluster import usable_cores
 from pipeline.dag.resources import Resources
-from pipeline.dag.stage import Foresight, Input, Problem, StageContext, StageResult
+from pipeline.dag.stage import Foresight, Input, Problem, StageContext, StageResult, below, refuse_first
 from pipeline.dag.store import Manifest
 from pipeline.errors import ConfigError
 from pipeline.stages.sharding import ARROW
@@ -224,9 +224,7 @@ def require_shards(given: Sequence[Input], *, node: str, port: str) -> None:
 
 def checked_vocabulary(model: ModelConfig, size: int, *, node: str) -> None:
     """Raises ConfigError where the model has fewer rows than the tokenizer has ids."""
-    for problem in model.vocab_problems(size):
-        where = f"stages.{node}.model.{problem.field}"
-        raise ConfigError(problem.what, where=where, allowed=problem.allowed, do=problem.do)
+    refuse_first(below(f"stages.{node}.model", model.vocab_problems(size)))
 
 
 def train(context: StageContext, job: object, *, vocab_size: int) -> StageResult:

@@ -10,6 +10,7 @@ from model.config import ModelConfig
 from model.weights import check_state_dict, expected_shapes, load_config
 from pipeline.dag.arrays import load_array
 from pipeline.dag.folder import Folder
+from pipeline.dag.stage import refuse_first
 from pipeline.errors import ConfigError, StageFailedError
 from pipeline.training.job import TrainingJob
 
@@ -21,8 +22,7 @@ def check_job(job: TrainingJob, *, vocab_size: int) -> None:
         ConfigError: sequences longer than the model's; initial weights of another model, or of another tokenizer.
     """
     model = job.model.with_vocab_size(vocab_size)
-    for problem in job.training.model_problems(model, seq_len=job.training.seq_len):
-        raise ConfigError(problem.what, where=problem.field, allowed=problem.allowed, do=problem.do)
+    refuse_first(job.training.model_problems(model, seq_len=job.training.seq_len))
     longest = max(job.training.reads(model, job.training.seq_len))
     if longest > model.max_seq_len:
         raise ConfigError(

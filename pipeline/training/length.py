@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 
-from pipeline.dag.stage import Problem
-from pipeline.errors import ConfigError
+from pipeline.dag.stage import Problem, refuse_first
 
 DEFAULT_NUM_STEPS = 1000
 DEFAULT_WARMUP_STEPS = 100
@@ -110,8 +109,8 @@ class LengthSettings:
         """
         found = self.length(num_sequences=num_sequences)
         assert found is not None, "with the number of sequences every length is known"
-        for problem in self._unfitting(found) if self.num_epochs is not None else []:
-            raise ConfigError(problem.what, where=problem.field, allowed=problem.allowed, do=problem.do)
+        if self.num_epochs is not None:
+            refuse_first(self._unfitting(found))
         return found
 
     def _num_steps(self, num_sequences: int | None) -> int | None:

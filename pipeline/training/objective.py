@@ -6,7 +6,7 @@ from enum import Enum
 from data.corruption import SpanCorruption, TokenMasking
 from model.config import ADDED_LATER, BertConfig, ModelConfig
 from model.flops import flops_per_pair, flops_per_token
-from pipeline.dag.stage import Problem
+from pipeline.dag.stage import Problem, below
 
 
 class Objective(Enum):
@@ -68,11 +68,7 @@ class ObjectiveSettings:
         return self.objective or DEFAULTS.get(model.architecture, Objective.causal_lm)
 
     def _objective_problems(self) -> list[Problem]:
-        found = [
-            Problem(f"{name}.{each.field}", each.what, each.allowed, each.do or f"set it to {each.allowed}")
-            for name, rules in (("masking", self.masking), ("spans", self.spans))
-            for each in rules.problems()
-        ]
+        found = below("masking", self.masking.problems()) + below("spans", self.spans.problems())
         if not 0 <= self.label_smoothing < 1:
             what = f"label_smoothing is {self.label_smoothing}"
             found.append(Problem("label_smoothing", what, "in [0, 1)", "set label_smoothing in [0, 1)"))

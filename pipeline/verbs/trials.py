@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.config import compose_recipe
 from pipeline.dag.graph import Graph
 from pipeline.dag.resources import Resources
-from pipeline.dag.stage import Stage
+from pipeline.dag.stage import Stage, below, refuse_first
 from pipeline.errors import ConfigError, close_match
 from pipeline.recipe import PipelineConfig
 from pipeline.training.config import TrainingConfig
@@ -41,8 +41,7 @@ def prepare(session: Session, overrides: Sequence[str]) -> Prepared:
         ConfigError: a range, key, node, metric or setting that is wrong, or a proposal that cannot work.
     """
     config = session.config
-    for problem in config.tune.problems():
-        raise ConfigError(problem.what, where=f"tune.{problem.field}", allowed=problem.allowed, do=problem.do)
+    refuse_first(below("tune", config.tune.problems()))
     search = _ranges(config)
     node = deciding_node(session.graph, config, search)
     proposed = [
