@@ -26,7 +26,8 @@ class TextGenerator(PythonModel):
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         self.is_encoder_decoder = bool(config.is_encoder_decoder)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
+        side = "right" if self.is_encoder_decoder else "left"
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side=side, local_files_only=True)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         kind = AutoModelForSeq2SeqLM if self.is_encoder_decoder else AutoModelForCausalLM
@@ -51,7 +52,8 @@ class TextGenerator(PythonModel):
         import torch
         from transformers import StoppingCriteriaList
 
-        prompts = model_input.iloc[:, 0].tolist()
+        end = self.tokenizer.eos_token if self.is_encoder_decoder else ""  # as sources end in training
+        prompts = [prompt + end for prompt in model_input.iloc[:, 0]]
         options = params or {}
         stop = str(options.get("stop", ""))
         torch.manual_seed(int(options.get("seed", 0)))

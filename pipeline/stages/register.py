@@ -12,6 +12,8 @@ from pipeline.errors import ConfigError
 from pipeline.tracking.server import experiment_id, open_client
 
 DIGEST_TAG = "headrace.export_digest"
+WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+"How the names of classes of transformers end that generate."
 REQUIRED = ("mlflow", "torch", "transformers", "pandas")
 
 
@@ -49,7 +51,7 @@ class Register(Stage):
 
     def run(self, context: StageContext) -> StageResult:
         model = context.one("model")
-        _require_generator(model.folder, node=context.node)
+        _require_writer(model.folder, node=context.node)
         tags = {
             DIGEST_TAG: model.manifest.part_digest(model.part),
             "headrace.fingerprint": context.key,
@@ -62,17 +64,17 @@ class Register(Stage):
         return StageResult({"models": 1}, {})
 
 
-def _require_generator(export: Folder, *, node: str) -> None:
-    """Raises ConfigError where the export is no decoder: the registered model continues prompts."""
+def _require_writer(export: Folder, *, node: str) -> None:
+    """Raises ConfigError where the export writes no text: the registered model continues prompts or answers sources."""
     own = not export.exists("config.json")
     kinds = [] if own else export.read_json("config.json").get("architectures", [])
-    if any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+    if any(kind.endswith(WRITERS) for kind in kinds):
         return
     raise ConfigError(
-        f"a {', '.join(kinds) or 'model of our own format'} does not continue prompts, and the registry serves those",
+        f"a {', '.join(kinds) or 'model of our own format'} writes no text, and the registry serves models that do",
         where=f"stages.{node}.inputs.model",
-        allowed="an export that AutoModelForCausalLM loads",
-        do="register a decoder, or log the export's folder with MLflow by hand",
+        allowed="an export that AutoModelForCausalLM or AutoModelForSeq2SeqLM loads",
+        do="register a decoder or an encoder-decoder, or log the export's folder with MLflow by hand",
     )
 
 

@@ -11,6 +11,7 @@ from pipeline.dag.folder import open_folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Input, StageContext
 from pipeline.dag.store import Manifest, ManifestFile
+from pipeline.errors import ConfigError
 from pipeline.stages.register import Register
 from pipeline.tracking.config import TrackingConfig, tracking_uri
 from pipeline.tracking.server import open_client
@@ -37,39 +38,50 @@ json.dump({
 """
 
 
-@pytest.fixture(scope="module")
-def export(tmp_path_factory):
-    """A tiny random LLaMA as a Hugging Face folder, and what it says by itself."""
+SHAPE = {"vocab_size": 27, "bos_token_id": None, "eos_token_id": None}
+
+
+def llama():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(**SHAPE, **sizes, max_position_embeddings=64))
+
+
+def t5():
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "initializer_factor": 4.0}
+    return T5ForConditionalGeneration(T5Config(**SHAPE, **sizes, decoder_start_token_id=0, pad_token_id=0))
+
+
+def saved(model_of, folder):
+    """A tiny random model as a Hugging Face folder, and what it says by itself."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("export")
     words = ["<eos>", *"abcdefghijklmnopqrstuvwxyz"]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<eos>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    model = LlamaForCausalLM(config).eval()
+    model = model_of().eval()
     model.save_pretrained(folder)
     wrapped.save_pretrained(folder)
     said = []
     for prompt in ("a b", "c"):
-        batch = wrapped(prompt, return_tensors="pt", return_token_type_ids=False)
+        source = f"{prompt} <eos>" if model.config.is_encoder_decoder else prompt
+        batch = wrapped(source, return_tensors="pt", return_token_type_ids=False)
         ids = model.generate(**batch, max_new_tokens=5, do_sample=False, pad_token_id=0)
-        new_ids = ids[0, batch["input_ids"].shape[1] :]
-        said.append(wrapped.decode(new_ids, skip_special_tokens=True))
+        first = 1 if model.config.is_encoder_decoder else batch["input_ids"].shape[1]
+        said.append(wrapped.decode(ids[0, first:], skip_special_tokens=True))
     return folder, said
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    return saved(llama, tmp_path_factory.mktemp("export"))
 
 
 class Silence:
@@ -159,3 +171,25 @@ def test_a_registry_of_its_own_has_the_version_and_the_tracking_server_has_none(
     assert client.get_model_version("tiny", registered["version"]).tags["headrace.fingerprint"] == "key1"
     assert open_client(uri).search_model_versions("name = 'tiny'") == []
     assert said_elsewhere(tmp_path, uri, registry_uri, registered["uri"], "a")["list"] == said
+
+
+@pytest.mark.slow
+def test_an_encoder_decoder_is_registered_and_answers_sources(tmp_path):
+    folder, said = saved(t5, tmp_path / "export")
+    assert len({*said, ""}) == 3
+    uri = tracking_uri(TrackingConfig(), store_path=tmp_path)
+    registered = register(folder, tmp_path, uri, digest="d1")
+    stop = said[0].split()[-1]
+    result = said_elsewhere(tmp_path, uri, uri, registered["uri"], stop)
+    assert result["list"] == result["frame"] == said
+    assert result["alone"] == said[1:]
+    assert result["stopped"] == [text.partition(stop)[0] for text in said]
+
+
+@pytest.mark.parametrize("architecture", ["BertForMaskedLM", "BertModel", None])
+def test_what_writes_no_text_is_refused(tmp_path, architecture):
+    if architecture:
+        (tmp_path / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+    with pytest.raises(ConfigError, match="writes no text") as refused:
+        register(tmp_path, tmp_path / "elsewhere", "", digest="d1")
+    assert refused.value.where == "stages.registration.inputs.model"
