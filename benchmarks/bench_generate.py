@@ -13,11 +13,12 @@ import tempfile
 from pathlib import Path
 
 import torch
+import trainings
 from measure import Result, arguments, compare, publish
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from model.base import LanguageModel
-from model.config import GPT2Config, LlamaConfig
+from model.config import GPT2Config
 from model.generation.generate import generate
 from model.generation.settings import Generation
 from model.hf import export_hf
@@ -25,16 +26,7 @@ from model.registry import build_model
 
 LEAST = 1.3
 SHAPES = {
-    "llama_30m": LlamaConfig(
-        vocab_size=16384,
-        hidden_size=512,
-        intermediate_size=1408,
-        num_layers=8,
-        num_heads=8,
-        num_kv_heads=4,
-        max_seq_len=1024,
-        tie_embeddings=True,
-    ),
+    "llama_30m": trainings.MODEL,
     "gpt2_124m": GPT2Config(vocab_size=50257),
 }
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
