@@ -46,6 +46,7 @@ def connected(config: ClusterConfig, *, on_loss: Callable[[], None]) -> Iterator
         _keep_to_ourselves()
     import ray
 
+    _begin_none_unasked()
     on_termination = signal.getsignal(signal.SIGTERM)
     try:
         if address:
@@ -95,6 +96,15 @@ def _silence() -> None:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+
+
+def _begin_none_unasked() -> None:
+    """Let calls without a connection fail: a late thread of a run that has ended would begin a Ray of its own.
+
+    RAY_ENABLE_AUTO_CONNECT says so too, to a Ray that has not been imported.
+    """
+    hook: Any = importlib.import_module("ray._private.auto_init_hook")
+    hook.enable_auto_connect = False
 
 
 def _keep_to_ourselves() -> None:

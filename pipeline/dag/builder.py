@@ -122,6 +122,7 @@ class Builder:
             registry_uri=self.registry_uri,
             measured=self.planner.store.measured,
             lineage={parent: key for parent, (_, key) in given.origins().items()},
+            stop=self.stop,
         )
 
     def _offer(self, stage: Stage, context: StageContext) -> None:

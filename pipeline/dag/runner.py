@@ -5,6 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +22,12 @@ from pipeline.dag.following import Growing
 from pipeline.dag.plan import Plan, Planner
 from pipeline.dag.resources import Resources
 from pipeline.dag.store import Artifact
-from pipeline.dag.tasks import drain, new_mailbox
+from pipeline.dag.tasks import END_SECONDS, drain, new_mailbox
 from pipeline.errors import HeadraceError, StageFailedError
 
 POLL_SECONDS = 0.2
+LOSS_SECONDS = 2.0
+"For which a node that was given up is waited for, since what it waits for may never answer."
 
 
 @dataclass
@@ -68,11 +71,15 @@ class Runner:
         self._draining = threading.Lock()
         self._mailbox: Any = None
         self._outcome = Outcome()
+        self._threads: list[threading.Thread] = []
         self._growing: dict[str, Growing] = {}
         "What running nodes write, and others may begin on."
 
     def run(self, plan: Plan) -> Outcome:
-        """Build what the plan lacks. A failed node stops new ones; those that run are let finish."""
+        """Build what the plan lacks. A failed node stops new ones; those that run are let finish.
+
+        Nodes that were given up are waited for, within bounds: Ray is not to be left while their threads speak to it.
+        """
         self._mailbox = new_mailbox()
         self._builder = self._new_builder()
         outcome = self._outcome = Outcome()
@@ -85,9 +92,7 @@ class Runner:
                     waiting.remove(node)
                     running.add(node)
                     given = self._given(node, outcome)
-                    threading.Thread(
-                        target=self._settle, args=(node, given, settled), name=node, daemon=True
-                    ).start()
+                    self._begin(node, given, settled)
                 if not running:
                     break
                 self._wait_for_one(settled, running, outcome)
@@ -99,9 +104,13 @@ class Runner:
             for node in running:
                 self._listener(NodeFailed(node, interruption, interrupted=True))
             outcome.is_interrupted = True
+            with suppress(KeyboardInterrupt):  # a second one does not wait
+                self._let_end(END_SECONDS + POLL_SECONDS)
             return outcome
         self._stop.set()
-        if not self._given_up:
+        if self._given_up:
+            self._let_end(LOSS_SECONDS)
+        else:
             self._pass_events_on()
         return outcome
 
@@ -109,6 +118,17 @@ class Runner:
         """End the run: every node that runs fails with `reason`, without waiting for what may never answer."""
         self._given_up = reason
         self._stop.set()
+
+    def _begin(self, node: str, given: Given, settled: "queue.Queue[Any]") -> None:
+        thread = threading.Thread(target=self._settle, args=(node, given, settled), name=node, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _let_end(self, seconds: float) -> None:
+        """Wait for the threads of all nodes, for so long together."""
+        until = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _new_builder(self) -> Builder:
         return Builder(

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from pipeline.dag.folder import Folder
@@ -256,6 +257,8 @@ class StageContext:
     "Where the store keeps what was measured of work, for later plans."
     lineage: dict[str, str] = field(default_factory=dict)
     "Every node above this one, with its fingerprint."
+    stop: Event = field(default_factory=Event)
+    "Set when the run is given up: whoever waits, ends."
 
     def one(self, name: str) -> Input:
         """The artifact at a port that takes exactly one."""

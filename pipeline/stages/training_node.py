@@ -229,7 +229,7 @@ def checked_vocabulary(model: ModelConfig, size: int, *, node: str) -> None:
 
 def train(context: StageContext, job: object, *, vocab_size: int) -> StageResult:
     """Launch the job with the node's resources."""
-    from pipeline.training.job import TrainingJob
+    from pipeline.training.job import Places, TrainingJob
     from pipeline.training.workers import launch
 
     assert isinstance(job, TrainingJob)
@@ -237,9 +237,8 @@ def train(context: StageContext, job: object, *, vocab_size: int) -> StageResult
         job,
         resources=context.resources,
         channel=context.channel,
-        scratch=context.scratch,
-        output=context.output,
-        measured=context.measured,
+        places=Places(context.scratch, context.output, context.measured),
         vocab_size=vocab_size,
+        stop=context.stop,
     )
     return StageResult(result.counters, result.metrics)

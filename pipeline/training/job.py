@@ -34,6 +34,18 @@ class TrainingJob:
     "How several sources are mixed."
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where a task keeps what."""
+
+    scratch: Folder
+    "Its checkpoints."
+    output: Folder
+    "Its artifact."
+    measured: Folder | None = None
+    "What its steps took, for later plans; None: not kept."
+
+
 @dataclass
 class TrainingResult:
     """What a run came to."""

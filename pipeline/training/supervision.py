@@ -6,6 +6,7 @@ Each actor that Ray Train starts beside the workers is a process of its own, and
 import asyncio
 import time
 from contextlib import suppress
+from threading import Event
 from typing import Any
 
 import ray
@@ -19,11 +20,12 @@ from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy, 
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
 
 from pipeline.dag.folder import Folder
+from pipeline.errors import StageFailedError
 from pipeline.training.elastic import living_nodes
 from pipeline.training.failure import RankError
 
 WAIT_SECONDS = 0.25
-"Between two looks for places for ranks."
+"Between two looks: for places for ranks, and whether the run is given up."
 NODE_DEATH_SECONDS = 10.0
 "For which a failure that would end an elastic run waits to be told that a node was lost."
 UNUSED = (
@@ -135,14 +137,20 @@ class Trainer(TorchTrainer):
     Args:
         scaling: None: a fixed number of workers.
         scratch: where the checkpoints of an elastic training are.
+        stop: once it is set, `fit` ends the ranks and raises StageFailedError.
         arguments: Ray's.
     """
 
     def __init__(
-        self, *arguments: Any, scaling: ScalingPolicy | None, scratch: Folder | None, **named: Any
+        self,
+        *arguments: Any,
+        scaling: ScalingPolicy | None,
+        scratch: Folder | None,
+        stop: Event,
+        **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
-        self._scaling, self._scratch = scaling, scratch
+        self._scaling, self._scratch, self._stop = scaling, scratch, stop
 
     def _create_default_callbacks(self) -> list[Any]:
         return [each for each in super()._create_default_callbacks() if not isinstance(each, UNUSED)]
@@ -155,5 +163,10 @@ class Trainer(TorchTrainer):
         environment = {"env_vars": get_env_vars_to_propagate() | {"RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0"}}
         kind = ray.remote(num_cpus=0, label_selector=here, runtime_env=environment)(Controller)
         controller = kind.remote(**kwargs)
-        ray.get(controller.run.remote())
+        run = controller.run.remote()
+        while not ray.wait([run], timeout=WAIT_SECONDS)[0]:
+            if self._stop.is_set():
+                ray.kill(controller)  # its ranks end with it
+                raise StageFailedError("given up, since the run is ending")
+        ray.get(run)
         return ray.get(controller.get_result.remote())

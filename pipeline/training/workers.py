@@ -6,6 +6,7 @@ import tempfile
 import time
 from dataclasses import replace
 from functools import partial
+from threading import Event
 from typing import Any
 
 import ray
@@ -20,7 +21,7 @@ from pipeline.training.beginning import check_job
 from pipeline.training.config import TrainingConfig
 from pipeline.training.failure import as_rank_error, first_cause
 from pipeline.training.fit import fitted
-from pipeline.training.job import TrainingJob, TrainingResult
+from pipeline.training.job import Places, TrainingJob, TrainingResult
 from pipeline.training.memory import GIB
 from pipeline.training.pace import Paces, measured_bytes
 from pipeline.training.placement import settled, world_sizes
@@ -46,26 +47,25 @@ def launch(
     *,
     resources: Resources,
     channel: Channel,
-    scratch: Folder,
-    output: Folder,
+    places: Places,
     vocab_size: int,
-    measured: Folder | None = None,
     task: str = TRAIN,
+    stop: Event | None = None,
 ) -> TrainingResult:
     """Do a task of `job` on the connected Ray cluster, from any thread.
 
-    After TRAIN the artifact is in `output`; PROBE writes none. What steps took is remembered in `measured`.
+    After TRAIN the artifact is in its place; PROBE writes none. Once `stop` is set, the ranks are ended.
 
     Raises:
         ConfigError: the global batch cannot be shared out, the cluster has not got the resources, or the parts of the
             job do not go together.
-        StageFailedError: a rank failed; its number, its first cause, and what to do.
+        StageFailedError: a rank failed (its number, its first cause, and what to do), or the task was given up.
     """
     resources = settled(
         resources, ray.cluster_resources(), sequences_per_step=job.training.sequences_per_step
     )
     check_job(job, vocab_size=vocab_size)
-    settings = _settings(job, resources, channel, vocab_size, measured)
+    settings = _settings(job, resources, channel, vocab_size, places.measured)
     prepare_driver()
     if resources.min_workers:
         os.environ[WATCHER_SETTING] = "1"  # more nodes may come
@@ -73,19 +73,12 @@ def launch(
     from ray.train import TrainingFailedError
 
     with tempfile.TemporaryDirectory(prefix="headrace-ray-train-") as storage:
-        order = {
-            "job": job,
-            "channel": channel,
-            "scratch": scratch,
-            "output": output,
-            "measured": measured,
-            "ordered_at": time.time(),
-        }
-        trainer = _trainer(order, resources, settings, storage, task)
+        order = {"job": job, "channel": channel, "ordered_at": time.time(), **vars(places)}
+        trainer = _trainer(order, resources, settings, storage, task, stop or Event())
         try:
             return _result(trainer.fit())
         except TrainingFailedError as error:
-            raise _explained(error, scratch) from error
+            raise _explained(error, places.scratch) from error
 
 
 def _settings(
@@ -151,7 +144,12 @@ def prepare_driver() -> None:
 
 
 def _trainer(
-    order: dict[str, Any], resources: Resources, settings: dict[int, Resources], storage: str, task: str
+    order: dict[str, Any],
+    resources: Resources,
+    settings: dict[int, Resources],
+    storage: str,
+    task: str,
+    stop: Event,
 ) -> Any:
     """`resources` with every number filled in; `settings` by world size."""
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
@@ -178,6 +176,7 @@ def _trainer(
         run_rank,
         scaling=elastic,
         scratch=order["scratch"] if is_elastic else None,
+        stop=stop,
         train_loop_config={"task": task, "order": order, "settings": settings, "listens": listens},
         torch_config=TorchConfig(backend="nccl" if resources.num_gpus else "gloo"),
         scaling_config=scaling,

@@ -70,7 +70,7 @@ def _vocabulary(session: Session, plan: Plan, node: str) -> int:
 
 def _probe(session: Session, node: str, vocab_size: int, stream: TextIO) -> None:
     from pipeline.dag.tasks import MailboxChannel, drain, new_mailbox
-    from pipeline.training.job import TrainingJob
+    from pipeline.training.job import Places, TrainingJob
     from pipeline.training.workers import PROBE, launch
 
     stage = session.graph.stages[node]
@@ -89,10 +89,8 @@ def _probe(session: Session, node: str, vocab_size: int, stream: TextIO) -> None
             job,
             resources=session.config.resources_of(node),
             channel=MailboxChannel(mailbox, node),
-            scratch=work.child("scratch"),
-            output=work.child("output"),
+            places=Places(work.child("scratch"), work.child("output"), session.store.measured),
             vocab_size=vocab_size,
-            measured=session.store.measured,
             task=PROBE,
         )
     finally:

@@ -179,3 +179,24 @@ def test_giving_up_ends_the_run_at_once_with_the_reason(toy, tmp_path):
     outcome = runner.run(planner.plan())
     assert time.monotonic() - began < 15
     assert outcome.failed["count"].what == "the raylet died"
+
+
+def test_no_thread_of_an_interrupted_run_outlives_it(toy, tmp_path):
+    def interrupt(event):
+        if isinstance(event, NodeProgress):
+            raise KeyboardInterrupt
+
+    toy.stages = {"count": count(tmp_path, seconds=30)}
+    before = set(threading.enumerate())
+    outcome = run(toy, told=interrupt)
+    assert outcome.is_interrupted
+    assert [each.name for each in set(threading.enumerate()) - before] == []
+
+
+def test_a_call_after_the_connection_has_ended_fails_and_begins_no_ray(on_ray):
+    import ray
+
+    ray.shutdown()
+    with pytest.raises(ray.exceptions.RaySystemError, match="not been started"):
+        ray.put(1)
+    assert not ray.is_initialized()

@@ -27,10 +27,12 @@ class Launcher:
 
         self.mailbox = new_mailbox()
         self.channel = MailboxChannel(self.mailbox, "node")
+        self.stop = threading.Event()
 
     def start(self, job, name, **resources):
-        outcome = {}
+        outcome, folder = {}, open_folder(str(self.root / name))
 
+        from pipeline.training.job import Places
         from pipeline.training.workers import launch
 
         def target():
@@ -39,9 +41,9 @@ class Launcher:
                     job,
                     resources=Resources(**resources),
                     channel=self.channel,
-                    scratch=open_folder(str(self.root / name / "scratch")),
-                    output=open_folder(str(self.root / name / "output")),
+                    places=Places(folder.child("scratch"), folder.child("output")),
                     vocab_size=VOCAB_SIZE,
+                    stop=self.stop,
                 )
             except HeadraceError as error:
                 outcome["error"] = error

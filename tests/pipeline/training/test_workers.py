@@ -5,12 +5,14 @@ import random
 import signal
 import time
 
+import psutil
 import pytest
 
 from pipeline.dag.folder import open_folder
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError, HeadraceError, StageFailedError
 from pipeline.training.allocation import ALLOCATION
+from pipeline.training.job import Places
 from pipeline.training.placement import settled
 from pipeline.training.workers import launch
 from tests.pipeline.training.conftest import KILLED, KILLED_STEPS
@@ -68,6 +70,20 @@ def test_a_rank_that_is_always_lost_ends_the_run_in_words(launcher, make_job):
     assert "goes on from the last checkpoint" in outcome["error"].do
 
 
+@slow
+def test_a_training_that_is_given_up_ends_its_ranks(launcher, make_job):
+    thread, outcome = launcher.start(
+        make_job(num_steps=50_000), "given-up", num_workers=1, checkpoint_every_steps=5
+    )
+    launcher.wait_for_checkpoint("given-up")
+    ranks = launcher.rank_processes()
+    launcher.stop.set()
+    thread.join(timeout=20)
+    assert "given up" in outcome["error"].what
+    assert len(ranks) == 1
+    assert psutil.wait_procs(ranks, timeout=20)[1] == []
+
+
 def test_a_batch_that_cannot_be_shared_is_refused_before_anything_starts(monkeypatch, make_job, tmp_path):
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 3.0})
     folder = open_folder(str(tmp_path))
@@ -76,8 +92,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_before_anything_starts(monkeyp
             make_job(),
             resources=Resources(num_workers=3),
             channel=None,
-            scratch=folder,
-            output=folder,
+            places=Places(folder, folder),
             vocab_size=96,
         )
 
