@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import yaml
@@ -90,6 +91,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     return found
 
 
+@cache  # of the process, as is Hydra's store
 def _store_schemas() -> None:
     store = ConfigStore.instance()
     store.store(name="schema", node=PipelineConfig)
