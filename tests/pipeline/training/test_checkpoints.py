@@ -216,11 +216,11 @@ def test_two_ranks_killed_at_any_moment_leave_a_checkpoint_to_go_on_from(runs, m
 @pytest.mark.slow
 def test_without_a_part_there_is_no_manifest_and_training_goes_on(runs, make_job):
     """The second rank's files cannot be written for a time, those of the first can."""
-    order = runs.order(make_job(num_steps=600), "one-part", checkpoint_every_steps=200, zero_stage=1)
+    order = runs.order(make_job(num_steps=300), "one-part", checkpoint_every_steps=100, zero_stage=1)
     ranks = runs.start([order], world_size=2)
     wait_for(lambda: steps_begun(order["scratch"]))
     resource.prlimit(ranks[1].pid, resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
-    folder = runs.root / "one-part/scratch/step-00000400"
+    folder = runs.root / "one-part/scratch/step-00000200"
     wait_for((folder / "rank-00000-of-00002.json").exists)
     time.sleep(0.3)
     assert not (folder / "rank-00001-of-00002.json").exists()
@@ -228,7 +228,7 @@ def test_without_a_part_there_is_no_manifest_and_training_goes_on(runs, make_job
     resource.prlimit(ranks[1].pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     said = [rank.communicate(timeout=300)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], said
-    assert steps_saved(order["scratch"])[-1] == 600
+    assert steps_saved(order["scratch"])[-1] == 300
     assert are_whole(order["scratch"])
 
 

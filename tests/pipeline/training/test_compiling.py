@@ -67,7 +67,8 @@ def test_what_cannot_be_compiled_is_refused_where_it_is_asked_for():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("precision", "masked", "tolerance"), [(Precision.fp32, True, 1e-4), (Precision.bf16, False, 2e-2)]
+    ("precision", "masked", "tolerance"),
+    [pytest.param(Precision.fp32, True, 1e-4, marks=pytest.mark.soak), (Precision.bf16, False, 2e-2)],
 )
 def test_the_losses_are_those_of_a_training_that_is_not_compiled(
     here, make_job, precision, masked, tolerance
@@ -102,14 +103,8 @@ def test_gpt2_and_recomputed_activations_are_compiled_too(here, make_job):
 
 @pytest.mark.slow
 def test_two_compiled_ranks_learn_what_one_does(runs, make_job):
-    job = make_job(num_steps=20)
+    job = make_job(num_steps=20, mask_documents=True)
     runs.run([runs.order(job, "alone", zero_stage=0, micro_batch_size=2)], world_size=1)
-    runs.run(
-        [
-            runs.order(job, f"compiled-{stage}", zero_stage=stage, micro_batch_size=2, compile=True)
-            for stage in (0, 2)
-        ],
-        world_size=2,
-    )
-    for stage in (0, 2):
-        assert runs.losses(f"compiled-{stage}") == pytest.approx(runs.losses("alone"), abs=1e-4)
+    order = runs.order(job, "compiled", zero_stage=2, micro_batch_size=2, compile=True)
+    runs.run([order], world_size=2)
+    assert runs.losses("compiled") == pytest.approx(runs.losses("alone"), abs=1e-4)
