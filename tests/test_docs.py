@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.cli import VERBS, parse
 from pipeline.config import compose_recipe
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ALL_PAGES = sorted(page for page in ROOT.glob("*.md")) + sorted(ROOT.glob("*/*.md"))
 BLOCK = re.compile(r"^```(?P<language>\w+) *(?P<file>\S*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 NOT_RUN = {  # how a command begins: why no test here runs it
     "make": "installs a whole environment; what it runs is run here and by the suite itself",
@@ -100,6 +102,20 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if PYTHON.search(page.read_text())], ids=str)
+def test_what_a_page_computes_is_so(page):
+    """Its blocks of Python, one after the other, in one namespace; they assert what they show."""
+    blocks = PYTHON.findall(page.read_text())
+    assert any("assert" in block for block in blocks)
+    with torch.random.fork_rng():
+        exec(compile("\n".join(blocks), page.name, "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_readme_leads_to_every_page(page):
+    assert page.name == "README.md" or f"](docs/{page.name})" in PAGES[0].read_text()
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
