@@ -12,6 +12,7 @@ from pipeline.looking.page import fields, grid, heading, shortened, visible
 from pipeline.looking.rows import Query
 from pipeline.looking.tensors import root_mean_square, tensors_of
 from pipeline.report import numbers
+from pipeline.stages.compare import COLUMNS, MEASURES, cells, title
 
 SOURCES_SHOWN = 10
 TABLE_ROWS = 40
@@ -126,6 +127,18 @@ def print_model(facts: dict[str, Any], console: Console) -> None:
     console.print(table)
     if total > shown:
         console.print(Text(f"  and {total - shown:,} more: --limit, --offset, --contains", style="dim"))
+
+
+def print_comparison(facts: dict[str, Any], console: Console) -> None:
+    """A table for each measurement, the best model first."""
+    for each in facts["tables"]:
+        console.print(heading(title(each)))
+        names = (*COLUMNS[2:], MEASURES[each["measure"]])
+        table = grid("  model", "architecture", *names, right=names)
+        for row in each["models"]:
+            model, *others = cells(row)
+            table.add_row(f"  {visible(model)}", *others)
+        console.print(table)
 
 
 def report_facts(artifact: Artifact, query: Query) -> dict[str, Any]:

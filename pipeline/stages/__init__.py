@@ -2,6 +2,7 @@
 
 from pipeline.dag.stage import Stage
 from pipeline.stages.clean import Clean
+from pipeline.stages.compare import Compare
 from pipeline.stages.data_report import DataReport
 from pipeline.stages.decontaminate import Decontaminate
 from pipeline.stages.dedup import Dedup
@@ -39,6 +40,7 @@ STAGES: tuple[type[Stage], ...] = (
     Pretrain,
     Finetune,
     Evaluate,
+    Compare,
     Export,
     Register,
 )

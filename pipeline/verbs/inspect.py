@@ -19,6 +19,7 @@ from pipeline.looking.lists import print_list, rows_of_list
 from pipeline.looking.model_sheets import (
     TABLE_ROWS,
     model_facts,
+    print_comparison,
     print_model,
     print_report,
     print_tokenizer,
@@ -35,12 +36,13 @@ from pipeline.looking.vector_sheets import (
     vectors_facts,
     vectors_report_facts,
 )
-from pipeline.stages.data_report import PAGE
+from pipeline.stages import compare, data_report
 from pipeline.verbs.session import finder, one_reference, open_session
 
 DEFAULT_ROWS = 5
 DEFAULT_CHARACTERS = 1000
 DROPPED = f"{LOGS}dropped/"
+PAGES = {"data_report": data_report.PAGE, "comparison": compare.PAGE}
 ROW_KINDS = ("documents", "examples", "tokens")
 
 
@@ -98,9 +100,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _own_page(subject: ArtifactPart) -> bytes | None:
     """The page that an artifact brings along."""
-    if subject.artifact.manifest.kind != "data_report":
-        return None
-    return subject.artifact.folder.read_bytes(PAGE)
+    page = PAGES.get(subject.artifact.manifest.kind)
+    return subject.artifact.folder.read_bytes(page) if page else None
 
 
 def _write_page(path: Path, content: bytes) -> None:
@@ -202,6 +203,8 @@ def _contents(subject: ArtifactPart, query: Query, arguments: argparse.Namespace
         facts = report_facts(artifact, query)
     elif kind == "data_report":
         facts = data_report_facts(artifact)
+    elif kind == "comparison":
+        facts = artifact.folder.read_json(compare.FACTS)
     elif kind == "vectors":
         facts = vectors_facts(artifact, query)
     elif kind == "vectors_report":
@@ -228,6 +231,8 @@ def _print_contents(
         print_report(facts, characters=characters, console=console)
     elif kind == "data_report":
         print_data_report(facts, console)
+    elif kind == "comparison":
+        print_comparison(facts, console)
     elif kind == "vectors":
         print_vectors(facts, console)
     elif kind == "vectors_report":

@@ -129,7 +129,7 @@ def untrained(stage: Pretrain, context: StageContext) -> StageResult:
             parameter.add_(torch.randn_like(parameter) * 0.2)  # far from a tie between two tokens
     save_weights(Path(context.output.path), config, model.state_dict())
     tokenizer.save(Path(context.output.path) / "tokenizer")
-    return StageResult({"steps": stage.length().num_steps}, {"train/loss": 2.5})
+    return StageResult({"steps": stage.length().num_steps, "tokens": 1234}, {"train/loss": 2.5})
 
 
 @dataclass
