@@ -5,16 +5,16 @@ longer one. Each cost is measured apart, so that noise does not drown it: handin
 memory in a tight loop, and a look at the norms as the difference of optimizer steps with and without it, in turn.
 """
 
-import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-import torch.distributed as dist
 from measure import Limit, Result, arguments, publish
+from trainings import join
 
 from model.config import LlamaConfig
 from model.objectives import CausalLM
@@ -25,7 +25,6 @@ from pipeline.training.engine import Engine
 from pipeline.training.high_water import HighWater
 from pipeline.training.norms import DEFAULT_EVERY_STEPS, Norms
 from pipeline.training.recorder import StepRecord
-from pipeline.training.runtime import prepare_process
 from pipeline.training.timing import Part
 
 SEQUENCES, SEQ_LEN, VOCAB = 4, 256, 16384
@@ -49,6 +48,8 @@ class Seconds:
 
 def main() -> int:
     options = arguments(__doc__ or "").parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        join(folder)
     engine = _engine()
     found = _train(engine, options.repeats)
     step = statistics.median(found.steps)
@@ -71,9 +72,6 @@ def main() -> int:
 
 
 def _engine() -> Engine:
-    prepare_process(threads=len(os.sched_getaffinity(0)))
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     shape = {
         "hidden_size": 512,
         "intermediate_size": 1408,
