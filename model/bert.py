@@ -24,7 +24,7 @@ from model.config import BertConfig
 from model.encoder import Encoder
 from model.head import HeadLoss, VocabularyHead
 from model.layers import Embedding, Linear, full_attention, full_mask
-from model.text_head import Pooling, TextHead
+from model.text_head import text_head
 
 
 class Attention(nn.Module):
@@ -103,7 +103,7 @@ class Bert(Encoder):
         if config.masked_lm_head:
             self.lm_head = MaskedLMHead(config, self.vocab_size)
         if config.classes:
-            self.classifier = TextHead(config.hidden_size, len(config.classes), pooling=Pooling.first)
+            self.classifier = text_head(config)
         self.init_weights()
 
     @torch.no_grad()

@@ -34,6 +34,7 @@ from model.encoder_decoder import EncoderDecoder
 from model.head import VocabularyHead
 from model.layers import Embedding, Linear, full_attention, full_mask
 from model.segments import Segments, segments
+from model.text_head import text_head
 
 
 class _Unfilled:
@@ -176,6 +177,8 @@ class RnnEncoder(Encoder):
         self.blocks = nn.ModuleList(Layer(config, layer=layer, both_ways=True) for layer in layers)
         if config.masked_lm_head:
             self.lm_head = VocabularyHead(config.hidden_size, self.vocab_size)
+        if config.classes:
+            self.classifier = text_head(config)
         self.init_weights()
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:

@@ -8,6 +8,7 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
+from model.config import BertConfig, ModelConfig, classes_of
 from model.layers import Linear
 
 
@@ -44,6 +45,12 @@ class TextHead(nn.Module):
         )
         out: Tensor = self.output(torch.tanh(self.dense(pooled(hidden, real, self.pooling))))
         return out
+
+
+def text_head(config: ModelConfig) -> TextHead:
+    """The head of an encoder with classes: BERT's first token has learned to stand for its text, in others all do."""
+    pooling = Pooling.first if isinstance(config, BertConfig) else Pooling.mean
+    return TextHead(config.hidden_size, len(classes_of(config)), pooling=pooling)
 
 
 def pooled(hidden: Tensor, real: Tensor, pooling: Pooling) -> Tensor:

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.base import LanguageModel
-from model.config import BertConfig, ModelConfig, config_from_dict
+from model.config import BertConfig, ModelConfig, RnnEncoderConfig, config_from_dict
 from model.registry import build_model
-from model.text_head import Pooling, TextHead
+from model.text_head import text_head
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "model.json"
@@ -94,10 +94,11 @@ def with_vocabulary(
 
 
 def with_classes(
-    config: BertConfig, state_dict: Mapping[str, Tensor], classes: list[str], *, seed: int
-) -> tuple[BertConfig, dict[str, Tensor]]:
+    config: BertConfig | RnnEncoderConfig, state_dict: Mapping[str, Tensor], classes: list[str], *, seed: int
+) -> tuple[ModelConfig, dict[str, Tensor]]:
     """The encoder with a new head that tells these classes apart, drawn from the seed, in place of the heads it had."""
-    head = TextHead(config.hidden_size, len(classes), pooling=Pooling.first)
+    config = replace(config, classes=classes, masked_lm_head=False)
+    head = text_head(config)
     head.init_weights(torch.Generator().manual_seed(seed))
     kept = {
         name: tensor
@@ -105,7 +106,7 @@ def with_classes(
         if not name.startswith(("lm_head.", "classifier."))
     }
     new = {f"classifier.{name}": tensor for name, tensor in head.state_dict().items()}
-    return replace(config, classes=classes, masked_lm_head=False), kept | new
+    return config, kept | new
 
 
 def expected_shapes(config: ModelConfig) -> dict[str, torch.Size]:

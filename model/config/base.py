@@ -177,3 +177,15 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
     return f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known)}"
+
+
+def classes_of(config: ModelConfig) -> list[str]:
+    """What its head for whole texts tells apart, in the order of its outputs; empty: it has none."""
+    classes: list[str] = getattr(config, "classes", [])
+    return classes
+
+
+def text_head_size(config: ModelConfig) -> int:
+    """Parameters of the head for whole texts, which meets a text, and no token."""
+    width, classes = config.hidden_size, len(classes_of(config))
+    return width * width + width + classes * (width + 1) if classes else 0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from model.config.base import ADDED_LATER, AttentionConfig, Size
+from model.config.base import ADDED_LATER, AttentionConfig, Size, text_head_size
 
 
 @dataclass
@@ -45,10 +45,8 @@ class BertConfig(AttentionConfig):
             head = width * width + width + norm + self.embedding_size() // width + self.embedding_size()
         if not (self.masked_lm_head and self.tie_embeddings):
             lookups += self.embedding_size()
-        if self.classes:  # which meets a text, and no token
-            lookups += width * width + width + len(self.classes) * (width + 1)
         return Size(
-            lookups=lookups,
+            lookups=lookups + text_head_size(self),
             blocks=self.num_layers * (attention + mlp + 2 * norm),
             rest=norm + head,  # the embeddings' norm
             attention=self.num_layers * width,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
-from model.config.base import ADDED_LATER, ModelConfig, Problem, Size
+from model.config.base import ADDED_LATER, ModelConfig, Problem, Size, text_head_size
 
 
 class Cell(Enum):
@@ -49,7 +49,7 @@ class RnnConfig(ModelConfig):
 
 @dataclass
 class RnnEncoderConfig(RnnConfig):
-    """A recurrent encoder that reads in both directions, for classification, or to predict masked tokens."""
+    """A recurrent encoder that reads in both directions, to tell classes apart or to predict masked tokens."""
 
     architecture: str = "rnn_encoder"
     "Always rnn_encoder."
@@ -57,6 +57,8 @@ class RnnEncoderConfig(RnnConfig):
     "Width of the embedding, and of the states of both directions together; even."
     masked_lm_head: bool = field(default=False, metadata=ADDED_LATER)
     "Whether there is a head that predicts masked tokens."
+    classes: list[str] = field(default_factory=list, metadata=ADDED_LATER)
+    "What a head for whole texts tells apart, in the order of its outputs; empty: there is no such head."
 
     is_causal: ClassVar[bool] = False
 
@@ -68,7 +70,7 @@ class RnnEncoderConfig(RnnConfig):
         layers = self.num_layers * 2 * self._layer(self.hidden_size // 2)
         head = self.embedding_size() if self.masked_lm_head else 0
         tables = 0 if head and self.tie_embeddings else self.embedding_size()
-        return Size(lookups=tables, blocks=layers, rest=head)
+        return Size(lookups=tables + text_head_size(self), blocks=layers, rest=head)
 
     def problems(self) -> list[Problem]:
         return super().problems() + odd_width(self)

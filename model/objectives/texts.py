@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.bert import Bert
 from model.decoder import Decoder
 from model.encoder import Encoder
 from model.head import IGNORED_LABEL
@@ -63,12 +62,12 @@ class Classification(nn.Module):
 class OwnClassification(Classification):
     """Predict the class of a text with the head that is part of the model, and is stored with it."""
 
-    def __init__(self, model: Bert) -> None:
+    def __init__(self, model: Encoder) -> None:
         nn.Module.__init__(self)
         self.model = model
 
     def _head(self) -> TextHead:
-        assert isinstance(self.model, Bert)
+        assert isinstance(self.model, Encoder)
         return self.model.classifier
 
 

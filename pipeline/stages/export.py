@@ -136,7 +136,9 @@ def _largest_difference(trained: Path, exported: Path, loader: str | None, pad_i
 
 def outputs(model: "LanguageModel", given: dict[str, Any]) -> Any:
     """Logits, of tokens or of classes, or the hidden states of a model without a head."""
-    if getattr(model.config, "classes", None):
+    from model.config import classes_of
+
+    if classes_of(model.config):
         hidden = model.hidden(**given)  # type: ignore[operator]
         return model.classifier(hidden, None)  # type: ignore[operator]
     compute: Any = model if model.config.has_lm_head else model.hidden

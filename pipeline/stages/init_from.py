@@ -93,15 +93,15 @@ def import_weights(
 
 
 def _with_classes(config: Any, state_dict: Any, classes: list[str], seed: int) -> Any:
-    from model.config import BertConfig
+    from model.config import BertConfig, RnnEncoderConfig
     from model.weights import with_classes
 
-    if not isinstance(config, BertConfig):
+    if not isinstance(config, BertConfig | RnnEncoderConfig):
         raise ConfigError(
             f"a {config.architecture} model has no head that tells classes apart",
             where="classes",
-            allowed="a bert model",
-            do="begin from a bert model, or leave classes empty and let the model write the answer",
+            allowed="an encoder: bert or rnn_encoder",
+            do="begin from an encoder, or leave classes empty and let the model write the answer",
         )
     if config.classes == classes:
         return config, state_dict

@@ -12,7 +12,7 @@ from data.pair_rows import PairSequences
 from data.shards import TokenShards
 from data.tokenizer import Tokenizer
 from model.base import LanguageModel
-from model.config import BertConfig
+from model.config import classes_of
 from model.decoder import Decoder
 from model.encoder import Encoder
 from model.objectives import build_objective
@@ -53,7 +53,7 @@ def what_is_scored(
     rules = ObjectiveSettings(masking=settings.masking, spans=settings.spans)
     if isinstance(model, Decoder):
         return Scored(build_objective("causal_lm", model), held_out_text(shards, seq_len=seq_len))
-    if isinstance(model.config, BertConfig) and model.config.classes:
+    if classes_of(model.config):
         pool = pool_of_examples(Objective.classification, model.config, tokenizer, seq_len=seq_len)
         assert pool is not None
         return Scored(build_objective("classification", model), EvalPool(pool(shards)))

@@ -4,7 +4,7 @@ from functools import partial
 
 from data.pair_rows import LabelledSequences, PairSequences
 from data.tokenizer import Tokenizer
-from model.config import BertConfig, ModelConfig
+from model.config import ModelConfig, classes_of
 from pipeline.training.objective import Objective
 from pipeline.training.sources import PoolOfExamples
 
@@ -19,13 +19,12 @@ def pool_of_examples(
     if objective is Objective.seq2seq_lm:
         return partial(PairSequences, seq_len=seq_len, start_id=tokenizer.pad_id)
     if objective is Objective.classification:
-        assert isinstance(model, BertConfig)
         return partial(
             LabelledSequences,
             seq_len=seq_len,
             first_id=first_id(tokenizer),
             class_ids={
-                tuple(tokenizer.encode(name).tolist()): place for place, name in enumerate(model.classes)
+                tuple(tokenizer.encode(name).tolist()): place for place, name in enumerate(classes_of(model))
             },
         )
     return None

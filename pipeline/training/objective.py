@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from data.corruption import SpanCorruption, TokenMasking
-from model.config import ADDED_LATER, BertConfig, ModelConfig
+from model.config import ADDED_LATER, ModelConfig, classes_of
 from model.flops import flops_per_pair, flops_per_token
 from pipeline.dag.stage import Problem, below
 
@@ -32,7 +32,7 @@ ARCHITECTURES = {
     Objective.masked_lm: ("bert", "rnn_encoder"),
     Objective.span_corruption: ("t5", "transformer", "rnn_seq2seq"),
     Objective.seq2seq_lm: ("transformer", "rnn_seq2seq", "t5"),
-    Objective.classification: ("bert",),
+    Objective.classification: ("bert", "rnn_encoder"),
 }
 "The models that each objective can train."
 DEFAULTS = {
@@ -63,7 +63,7 @@ class ObjectiveSettings:
 
     def objective_of(self, model: ModelConfig) -> Objective:
         """What was asked for, or what the architecture is made for."""
-        if self.objective is None and isinstance(model, BertConfig) and model.classes:
+        if self.objective is None and classes_of(model):
             return Objective.classification
         return self.objective or DEFAULTS.get(model.architecture, Objective.causal_lm)
 
@@ -80,7 +80,7 @@ class ObjectiveSettings:
         if model.architecture not in ARCHITECTURES[objective]:
             return [_wrong_architecture(objective, model)]
         if objective is Objective.classification:
-            return [] if isinstance(model, BertConfig) and model.classes else [_no_classes()]
+            return [] if classes_of(model) else [_no_classes()]
         if not model.has_lm_head:
             what = f"this {model.architecture} model has no head that predicts tokens, and {objective.name} needs one"
             do = "set model.masked_lm_head=true"

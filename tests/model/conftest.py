@@ -83,6 +83,7 @@ RECURRENT: dict[str, ModelConfig] = {
     "rnn-encoder": RnnEncoderConfig(**RNN),
     "rnn-encoder-gru": RnnEncoderConfig(**RNN, cell=Cell.gru),
     "rnn-encoder-masked": RnnEncoderConfig(**RNN, masked_lm_head=True),
+    "rnn-encoder-classes": RnnEncoderConfig(**RNN, classes=["yes", "no"]),
     "rnn-encoder-masked-untied": RnnEncoderConfig(**RNN, masked_lm_head=True, tie_embeddings=False),
     "rnn-seq2seq": RnnSeq2SeqConfig(**RNN),
     "rnn-seq2seq-gru-untied": RnnSeq2SeqConfig(**RNN, cell=Cell.gru, tie_embeddings=False),

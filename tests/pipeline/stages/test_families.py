@@ -46,6 +46,7 @@ MODELS: dict[str, ModelConfig] = {
     "transformer": TransformerConfig(**HEADS),
     "rnn": RnnConfig(**SHAPE),
     "rnn_encoder": RnnEncoderConfig(**SHAPE, masked_lm_head=True),
+    "rnn_classifier": RnnEncoderConfig(**SHAPE, classes=["odd", "even"]),
     "rnn_seq2seq": RnnSeq2SeqConfig(**SHAPE),
 }
 IN_TRANSFORMERS = {
@@ -166,24 +167,27 @@ def test_an_encoder_decoder_is_measured_by_spans_of_text_and_by_responses(models
     assert pairs["counters"]["rows"] == len(TEXTS)
 
 
-def test_a_classifier_is_measured_by_what_it_gets_right(models, labelled, tokens, tmp_path):
-    report = evaluated(models("classifier"), labelled, tmp_path)
+@pytest.mark.parametrize("name", ["classifier", "rnn_classifier"])
+def test_a_classifier_is_measured_by_what_it_gets_right(models, labelled, tokens, tmp_path, name):
+    report = evaluated(models(name), labelled, tmp_path)
     assert set(report["metrics"]) == {"eval/loss", "eval/accuracy"}
     assert 0 < report["metrics"]["eval/accuracy"] < 1
     assert report["counters"]["targets"] == len(TEXTS)
     with pytest.raises(DataError, match="names none of the 2 classes"):
-        evaluated(models("classifier"), tokens["examples"], tmp_path)
+        evaluated(models(name), tokens["examples"], tmp_path)
 
 
 def test_an_encoder_gets_a_new_head_for_classes_and_keeps_one_that_knows_them(models, tmp_path):
     classes = ["odd", "even"]
-    for name, kept in (("bert", False), ("classifier", True)):
+    cases = [("bert", False), ("classifier", True), ("rnn_encoder", False), ("rnn_classifier", True)]
+    for name, kept in cases:
         target = tmp_path / name
         import_weights(models(name), open_folder(str(target)), None, classes, seed=3)
         config, weights = load_weights(target)
         _, before = load_weights(models(name).local())
         assert (config.classes, config.has_lm_head) == (classes, False)
-        assert torch.equal(weights["blocks.1.mlp.up.weight"], before["blocks.1.mlp.up.weight"])
+        body = {key for key in before if not key.startswith(("lm_head.", "classifier."))}
+        assert all(torch.equal(weights[key], before[key]) for key in body)
         again = before.get("classifier.dense.weight")
         assert (again is not None and torch.equal(weights["classifier.dense.weight"], again)) == kept
     with pytest.raises(ConfigError, match="no head that tells classes apart"):

@@ -101,9 +101,10 @@ def labelled(tmp_path_factory, tokenizer):
     return {"train_tokens": {"train": folder}, "validation_tokens": folder, "packing": None}
 
 
-def test_an_encoder_learns_to_tell_texts_apart(here, make_family_job, labelled):
-    model = dataclasses.replace(FAMILIES["bert"][0], masked_lm_head=False, classes=["low", "high"])
-    job = make_family_job("bert", labelled | {"model": model}, objective=Objective.classification)
+@pytest.mark.parametrize("name", ["bert", "rnn_encoder"])
+def test_an_encoder_learns_to_tell_texts_apart(here, make_family_job, labelled, name):
+    model = dataclasses.replace(FAMILIES[name][0], masked_lm_head=False, classes=["low", "high"])
+    job = make_family_job(name, labelled | {"model": model}, objective=Objective.classification)
     metrics = here.run(job, "run", micro_batch_size=4).metrics
     assert metrics["eval/accuracy"] > 0.9
     assert math.log(2) > metrics["eval/loss"] > 0
