@@ -3,6 +3,11 @@
 Letters: B sequences, S tokens of the longest source of a batch, T of the longest target.
 """
 
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -96,24 +101,65 @@ class PairSequences(SequencePool):
         return out, np.arange(width) < lengths[:, None]
 
 
-class LabelledSequences(PairSequences):
-    """One example per sequence: its prompt, and as label [B] the class that its response names.
+@dataclass(frozen=True)
+class Labels:
+    """What responses say of their prompts, and the words for one that does not."""
 
-    A text begins with `first_id`, whose hidden state stands for all of it. Raises `DataError` where a response is no
-    class.
+    read: Callable[[tuple[int, ...]], float | None]
+    "The label that the tokens of a response are; None: none."
+    dtype: type[np.int64] | type[np.float32]
+    fault: str
+    allowed: str
+    do: str
+
+
+def class_labels(class_ids: Mapping[tuple[int, ...], int]) -> Labels:
+    """The number of a class, by the tokens of its name."""
+    return Labels(
+        class_ids.get,
+        np.int64,
+        f"names none of the {len(class_ids)} classes",
+        "responses that are the name of a class, and nothing else",
+        "add the class to classes, or look at the row with `headrace inspect`",
+    )
+
+
+def number_labels(decode: Callable[[Sequence[int]], str]) -> Labels:
+    """The number that the text of a response is."""
+
+    def number(response: tuple[int, ...]) -> float | None:
+        try:
+            found = float(decode(response))
+        except ValueError:
+            return None
+        return found if math.isfinite(found) else None
+
+    return Labels(
+        number,
+        np.float32,
+        "is no number",
+        "responses that are a number, such as 3.5, and nothing else",
+        "look at the row with `headrace inspect`, or correct the field that responses are taken from",
+    )
+
+
+class LabelledSequences(PairSequences):
+    """One example per sequence: its prompt, and as label [B] what its response says of it: a class, or a number.
+
+    A text begins with `first_id`, whose hidden state may stand for all of it. Raises `DataError` where a response is no
+    label.
 
     Args:
         shards: of tokenized examples.
         seq_len: tokens of a text at most, its first and its last id among them.
         first_id: stands before each text.
-        class_ids: the number of each class by the tokens of its name.
+        labels: what responses may say.
     """
 
-    def __init__(
-        self, shards: TokenShards, *, seq_len: int, first_id: int, class_ids: dict[tuple[int, ...], int]
-    ) -> None:
+    def __init__(self, shards: TokenShards, *, seq_len: int, first_id: int, labels: Labels) -> None:
         super().__init__(shards, seq_len=seq_len, start_id=first_id)
-        self._labels = np.array([self._label(row, class_ids) for row in self.rows.tolist()], dtype=np.int64)
+        found = [self._label(row, labels) for row in self.rows.tolist()]
+        self._labels: Any = np.array(found, dtype=labels.dtype)  # numbers are no Ints
 
     def batch(self, sequences: Ints) -> Batch:
         eos_id = self.shards.format.eos_id
@@ -134,14 +180,14 @@ class LabelledSequences(PairSequences):
     def num_targets(self, sequences: Ints) -> int:
         return len(sequences)
 
-    def _label(self, row: int, class_ids: dict[tuple[int, ...], int]) -> int:
+    def _label(self, row: int, labels: Labels) -> float:
         begin, stop = int(self._begins[row]), int(self._stops[row])
-        response = tuple(self._read(begin, stop).tolist())[:-1]  # without its end
-        if response not in class_ids:
+        found = labels.read(tuple(self._read(begin, stop).tolist())[:-1])  # without its end
+        if found is None:
             raise DataError(
-                f'the response of example "{self.shards.row_name(row)}" names none of the {len(class_ids)} classes',
+                f'the response of example "{self.shards.row_name(row)}" {labels.fault}',
                 where=str(self.shards.paths[0].parent),
-                allowed="responses that are the name of a class, and nothing else",
-                do="add the class to classes, or look at the row with `headrace inspect`",
+                allowed=labels.allowed,
+                do=labels.do,
             )
-        return class_ids[response]
+        return found

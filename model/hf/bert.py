@@ -120,7 +120,7 @@ def to_hf_config(config: BertConfig, *, pad_id: int | None) -> dict[str, Any]:
     if config.classes:
         values["id2label"] = {str(number): name for number, name in enumerate(config.classes)}
         values["label2id"] = {name: number for number, name in enumerate(config.classes)}
-        values["problem_type"] = "single_label_classification"
+        values["problem_type"] = "regression" if len(config.classes) == 1 else "single_label_classification"
     if kind == "distilbert":
         return values | _distilbert_sizes(config)
     if kind == "roberta":

@@ -8,7 +8,7 @@ from torch import nn
 
 from model.base import LanguageModel
 from model.objectives.loss import LossSum
-from model.objectives.texts import Classification, OwnClassification, Regression
+from model.objectives.texts import Classification, OwnClassification, OwnRegression, Regression
 from model.objectives.tokens import CausalLM, MaskedLM, PrefixLM, Seq2SeqLM
 from model.text_head import Pooling
 
@@ -19,6 +19,7 @@ __all__ = [
     "LossSum",
     "MaskedLM",
     "OwnClassification",
+    "OwnRegression",
     "Pooling",
     "PrefixLM",
     "Regression",
@@ -34,7 +35,7 @@ def build_objective(name: str, model: LanguageModel, *, label_smoothing: float =
 
     Raises ValueError where the model is none that it can train.
     """
-    kind = OwnClassification if name == "classification" else OBJECTIVES[name]
+    kind = OF_OWN_HEAD.get(name) or OBJECTIVES[name]
     if kind is Seq2SeqLM:
         return Seq2SeqLM(model, label_smoothing=label_smoothing)  # type: ignore[arg-type]
     return kind(model)
@@ -50,3 +51,5 @@ OBJECTIVES: dict[str, type[nn.Module]] = {
     "regression": Regression,
 }
 """Every objective by its name."""
+OF_OWN_HEAD: dict[str, type[nn.Module]] = {"classification": OwnClassification, "regression": OwnRegression}
+"""Those that a model has the head for."""

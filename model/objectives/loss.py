@@ -24,6 +24,8 @@ class LossSum(NamedTuple):
     "What each sequence adds to loss_sum, without a gradient."
     num_right: Tensor | None = None
     "int64 scalar: targets that the model finds likeliest, where the objective counts them: in evaluation mode."
+    moments: Tensor | None = None
+    "fp64 [6]: of numbers that were predicted and their targets, in evaluation mode; see `moments_of`."
 
 
 class Targets:

@@ -59,18 +59,6 @@ class Classification(nn.Module):
         return found if self.training else found._replace(num_right=(logits.argmax(dim=-1) == labels).sum())
 
 
-class OwnClassification(Classification):
-    """Predict the class of a text with the head that is part of the model, and is stored with it."""
-
-    def __init__(self, model: Encoder) -> None:
-        nn.Module.__init__(self)
-        self.model = model
-
-    def _head(self) -> TextHead:
-        assert isinstance(self.model, Encoder)
-        return self.model.classifier
-
-
 class Regression(Classification):
     """Predict a number of a text: the squared error of one label for each row; the arguments of Classification."""
 
@@ -88,4 +76,34 @@ class Regression(Classification):
         found = self.logits(input_ids, attention_mask, token_type_ids).float()[:, 0]  # [B]
         has_target = ~labels.isnan()
         losses = torch.where(has_target, found - labels.float().nan_to_num(), 0).square()
-        return LossSum(losses.sum(), has_target.sum(), losses.detach())
+        moments = None if self.training else moments_of(found[has_target], labels[has_target])
+        return LossSum(losses.sum(), has_target.sum(), losses.detach(), moments=moments)
+
+
+class _OwnHead(nn.Module):
+    """With the head that is part of the model, and is stored with it."""
+
+    model: Encoder | Decoder
+
+    def __init__(self, model: Encoder) -> None:
+        nn.Module.__init__(self)
+        self.model = model
+
+    def _head(self) -> TextHead:
+        assert isinstance(self.model, Encoder)
+        return self.model.classifier
+
+
+class OwnClassification(_OwnHead, Classification):
+    """Predict the class of a text with the head of the model; see `Classification`."""
+
+
+class OwnRegression(_OwnHead, Regression):
+    """Predict a number of a text with the head of the model; see `Regression`."""
+
+
+@torch.no_grad()
+def moments_of(found: Tensor, wanted: Tensor) -> Tensor:
+    """fp64 [6] sums, out of which correlations of any union of batches follow: 1, x, y, x x, y y and x y."""
+    x, y = found.double(), wanted.double()
+    return torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y]).sum(dim=1)

@@ -28,15 +28,20 @@ class Score:
     num_bytes: int
     "UTF-8 bytes of the text that the targets spell; 0 where they do not spell it once."
     num_right: int | None = None
-    "Masked tokens that the model finds likeliest; None where none are masked."
+    "Masked tokens, or classes, that the model finds likeliest; None where there are none."
+    moments: tuple[float, ...] | None = None
+    "Of numbers that were predicted; see `model.objectives.texts.moments_of`."
 
     def metrics(self) -> dict[str, float]:
         """`eval/loss` in nats per target, its perplexity, and bits per byte of text.
 
         Of masked tokens the loss alone, and the fraction of them that is found: each is predicted given all others, so
-        that their losses add up to no likelihood of the text, and have no perplexity.
+        that their losses add up to no likelihood of the text, and have no perplexity. Of numbers the mean squared
+        error, and their correlation with the targets (Pearson's), 0 where either is constant.
         """
         loss = self.loss_sum / self.num_targets
+        if self.moments is not None:
+            return {"eval/loss": loss, "eval/pearson": correlation(*self.moments)}
         if self.num_right is not None:
             return {"eval/loss": loss, "eval/accuracy": self.num_right / self.num_targets}
         found = {"eval/loss": loss, "eval/perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
@@ -66,6 +71,7 @@ def score(
     count = held_out.num_batches(world_size=1, micro_batch_size=size)
     device = next(objective.eval().parameters()).device
     loss_sum, num_targets, num_right = 0.0, 0, None
+    moments: list[float] | None = None
     with torch.inference_mode():
         for index in range(count):
             batch = held_out.batch(index, rank=0, world_size=1, micro_batch_size=size)
@@ -77,8 +83,18 @@ def score(
             num_targets += int(found.num_targets)
             if found.num_right is not None:
                 num_right = (num_right or 0) + int(found.num_right)
+            if found.moments is not None:
+                before = moments or [0.0] * len(found.moments)
+                moments = [a + b for a, b in zip(before, found.moments.tolist(), strict=True)]
             on_progress(index + 1, count)
-    return Score(loss_sum, num_targets, held_out.num_bytes if corruption is None else 0, num_right)
+    num_bytes = held_out.num_bytes if corruption is None else 0
+    return Score(loss_sum, num_targets, num_bytes, num_right, tuple(moments) if moments else None)
+
+
+def correlation(n: float, x: float, y: float, xx: float, yy: float, xy: float) -> float:
+    """Pearson's, of the sums of n pairs."""
+    variances = (n * xx - x * x) * (n * yy - y * y)
+    return (n * xy - x * y) / math.sqrt(variances) if variances > 0 else 0.0
 
 
 def held_out_text(shards: TokenShards, *, seq_len: int) -> HeldOut:

@@ -14,10 +14,12 @@ FACTS, TABLE, PAGE = "comparison.json", "comparison.md", "logs/comparison.html"
 MEASURES = {
     "eval/bits_per_byte": "bits per byte",
     "eval/accuracy": "accuracy",
+    "eval/pearson": "correlation",
     "eval/perplexity": "perplexity",
     "eval/loss": "loss",
 }
-"What models are ranked by: the first of these that a report has. More is better of accuracy, less of the others."
+"What models are ranked by: the first of these that a report has. More is better of `LARGEST`, less of the others."
+LARGEST = ("eval/accuracy", "eval/pearson")
 COLUMNS = ("model", "architecture", "parameters", "FLOPs a token", "tokens learned")
 
 
@@ -92,7 +94,7 @@ def _described(model: Input) -> dict[str, Any]:
 
 
 def _ranked(rows: Iterable[dict[str, Any]], measure: str) -> list[dict[str, Any]]:
-    sign = -1 if measure == "eval/accuracy" else 1
+    sign = -1 if measure in LARGEST else 1
     return sorted(rows, key=lambda row: (sign * row["value"], row["report"]))
 
 

@@ -78,7 +78,7 @@ class Evaluate(Stage):
         return found + below("masking", self.masking.problems()) + below("spans", self.spans.problems())
 
     def reported_metrics(self) -> tuple[str, ...]:
-        return ("eval/loss", "eval/perplexity", "eval/bits_per_byte", "eval/accuracy")
+        return ("eval/loss", "eval/perplexity", "eval/bits_per_byte", "eval/accuracy", "eval/pearson")
 
     def run(self, context: StageContext) -> StageResult:
         model, tokens = context.one("model"), context.one("tokens")

@@ -23,7 +23,7 @@ from pipeline.dag.store import Manifest
 from pipeline.stages import training_node
 from pipeline.stages.init_from import files_of, import_weights, init_problems, local_folder
 from pipeline.training.config import Packing, TrainingConfig
-from pipeline.training.objective import Objective
+from pipeline.training.objective import Objective, objective_of_classes
 
 if TYPE_CHECKING:
     from data.tokenizer import Tokenizer
@@ -61,7 +61,8 @@ class Finetune(TrainingConfig, Stage):
     inputs: Inputs = field(default_factory=Inputs)
 
     classes: list[str] = field(default_factory=list, metadata=ADDED_LATER)
-    "Of classification: the names of the classes, as responses have them; the head that tells them apart is new."
+    """Of classification: the names of the classes, as responses have them; the head that tells them apart is new. One
+    name: responses are numbers, and the head is one of regression."""
     init_from: str = circumstance("")
     "A Hugging Face folder that all machines see, or a name on the hub; its bytes are identity, not where they lie."
 
@@ -77,9 +78,12 @@ class Finetune(TrainingConfig, Stage):
             found.append(
                 Problem("init_from", both, allowed, "set inputs.model to a node, or init_from to a folder")
             )
-        if len(self.classes) == 1 or len(set(self.classes)) < len(self.classes):
-            what = f"{self.classes} names one class, or a class twice"
-            found.append(Problem("classes", what, "two or more names", "name all that responses may be"))
+        if len(set(self.classes)) < len(self.classes):
+            what, allowed = (
+                f"{self.classes} names a class twice",
+                "each class once, or the name of one number",
+            )
+            found.append(Problem("classes", what, allowed, "name all that responses may be"))
         return found + (init_problems(self.init_from) if self.init_from else [])
 
     def external_files(self) -> list[ExternalFile]:
@@ -96,7 +100,8 @@ class Finetune(TrainingConfig, Stage):
         return training_node.length_estimate(self, ahead)
 
     def reported_metrics(self) -> tuple[str, ...]:
-        objective = self.objective or (Objective.classification if self.classes else Objective.causal_lm)
+        of_classes = objective_of_classes(self.classes) if self.classes else Objective.causal_lm
+        objective = self.objective or of_classes
         return training_node.reported_metrics(objective, held_out=bool(self.inputs.validation))
 
     def run(self, context: StageContext) -> StageResult:

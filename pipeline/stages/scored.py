@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.scoring import held_out_text
 from pipeline.training.corruption import masks, spans
 from pipeline.training.examples import pool_of_examples
-from pipeline.training.objective import Objective, ObjectiveSettings
+from pipeline.training.objective import ObjectiveSettings, objective_of_classes
 
 if TYPE_CHECKING:
     from pipeline.stages.evaluate import Evaluate
@@ -54,9 +54,10 @@ def what_is_scored(
     if isinstance(model, Decoder):
         return Scored(build_objective("causal_lm", model), held_out_text(shards, seq_len=seq_len))
     if classes_of(model.config):
-        pool = pool_of_examples(Objective.classification, model.config, tokenizer, seq_len=seq_len)
+        asked = objective_of_classes(classes_of(model.config))
+        pool = pool_of_examples(asked, model.config, tokenizer, seq_len=seq_len)
         assert pool is not None
-        return Scored(build_objective("classification", model), EvalPool(pool(shards)))
+        return Scored(build_objective(asked.name, model), EvalPool(pool(shards)))
     if isinstance(model, Encoder):
         _require_head(model)
         held_out = EvalSequences(shards, seq_len=seq_len)

@@ -1,5 +1,6 @@
 """What is trained: the objective of a model, what it reads, and what that costs. Torch-free."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -24,6 +25,8 @@ class Objective(Enum):
     "The response of an example, given its prompt."
     classification = "classification"
     "Which class the response of an example names, given its prompt."
+    regression = "regression"
+    "Which number the response of an example is, given its prompt."
 
 
 ARCHITECTURES = {
@@ -33,6 +36,7 @@ ARCHITECTURES = {
     Objective.span_corruption: ("t5", "transformer", "rnn_seq2seq"),
     Objective.seq2seq_lm: ("transformer", "rnn_seq2seq", "t5"),
     Objective.classification: ("bert", "rnn_encoder"),
+    Objective.regression: ("bert", "rnn_encoder"),
 }
 "The models that each objective can train."
 DEFAULTS = {
@@ -43,7 +47,9 @@ DEFAULTS = {
     "rnn_seq2seq": Objective.seq2seq_lm,
 }
 "The objective of an architecture where none is asked for; of all others it is causal_lm."
-OF_EXAMPLES = frozenset({Objective.seq2seq_lm, Objective.classification})
+OF_TEXTS = frozenset({Objective.classification, Objective.regression})
+"Those that say one thing of a whole text, with a head for it."
+OF_EXAMPLES = OF_TEXTS | {Objective.seq2seq_lm}
 "Those that read pairs of a prompt and a response, and nothing else."
 
 
@@ -52,8 +58,9 @@ class ObjectiveSettings:
     """What is to be predicted: identity, as all of training."""
 
     objective: Objective | None = field(default=None, metadata=ADDED_LATER)
-    """causal_lm, prefix_lm, masked_lm, span_corruption, seq2seq_lm or classification. None: what the architecture is
-    made for: masked_lm for bert, span_corruption for t5, seq2seq_lm for transformer, causal_lm for a decoder."""
+    """causal_lm, prefix_lm, masked_lm, span_corruption, seq2seq_lm, classification or regression. None: what the
+    architecture is made for: masked_lm for bert, span_corruption for t5, seq2seq_lm for transformer, causal_lm for a
+    decoder; of an encoder with classes classification, or regression where it names but one."""
     masking: TokenMasking = field(default_factory=TokenMasking, metadata=ADDED_LATER)
     "Of masked_lm: how many tokens are masked, and with what."
     spans: SpanCorruption = field(default_factory=SpanCorruption, metadata=ADDED_LATER)
@@ -64,7 +71,7 @@ class ObjectiveSettings:
     def objective_of(self, model: ModelConfig) -> Objective:
         """What was asked for, or what the architecture is made for."""
         if self.objective is None and classes_of(model):
-            return Objective.classification
+            return objective_of_classes(classes_of(model))
         return self.objective or DEFAULTS.get(model.architecture, Objective.causal_lm)
 
     def _objective_problems(self) -> list[Problem]:
@@ -79,8 +86,11 @@ class ObjectiveSettings:
         objective = self.objective_of(model)
         if model.architecture not in ARCHITECTURES[objective]:
             return [_wrong_architecture(objective, model)]
-        if objective is Objective.classification:
-            return [] if classes_of(model) else [_no_classes()]
+        if objective in OF_TEXTS:
+            classes = classes_of(model)
+            return (
+                [] if classes and objective is objective_of_classes(classes) else [_wrong_classes(objective)]
+            )
         if not model.has_lm_head:
             what = f"this {model.architecture} model has no head that predicts tokens, and {objective.name} needs one"
             do = "set model.masked_lm_head=true"
@@ -115,7 +125,15 @@ def _wrong_architecture(objective: Objective, model: ModelConfig) -> Problem:
     return Problem("objective", what, allowed, f"set objective={default}, or choose another model")
 
 
-def _no_classes() -> Problem:
+def objective_of_classes(classes: Sequence[str]) -> Objective:
+    """One name is that of a number, as in transformers."""
+    return Objective.regression if len(classes) == 1 else Objective.classification
+
+
+def _wrong_classes(objective: Objective) -> Problem:
+    if objective is Objective.regression:
+        what, allowed = "a number that texts have is not named", "one name, such as similarity"
+        return Problem("classes", what, allowed, "set classes=[NAME]")
     allowed = "the names of at least two classes, as the responses of examples have them"
     return Problem(
         "classes", "no classes are named that texts could be of", allowed, "set classes=[NAME,NAME]"
@@ -126,6 +144,8 @@ def reported_of(objective: Objective) -> tuple[str, ...]:
     """The metrics of an evaluation on held-out text."""
     if objective in (Objective.masked_lm, Objective.classification):
         return ("eval/loss", "eval/accuracy")
+    if objective is Objective.regression:
+        return ("eval/loss",)
     if objective is Objective.causal_lm:
         return ("eval/loss", "eval/perplexity", "eval/bits_per_byte")
     return ("eval/loss", "eval/perplexity")

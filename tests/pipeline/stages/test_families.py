@@ -1,15 +1,18 @@
 """Models of every family: measured on held-out tokens, exported to their own class of transformers, and taken back."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from data.batches import SequencePool
 from data.errors import DataError
 from data.examples import Example, token_format, tokenize_example
-from data.shards import TokenRow, TokenWriter
+from data.heldout import EvalPool
+from data.shards import TokenRow, TokenShards, TokenWriter
 from data.tokenizer import Tokenizer
 from data.tokenizer_training import TokenizerRules, train_tokenizer
 from model.config import (
@@ -23,13 +26,16 @@ from model.config import (
     TransformerConfig,
 )
 from model.registry import build_model
-from model.weights import load_weights, save_weights
+from model.weights import load_model, load_weights, save_weights
 from pipeline.dag.folder import Folder, open_folder
 from pipeline.errors import ConfigError
+from pipeline.evaluation.scoring import correlation
 from pipeline.stages.evaluate import Evaluate, evaluate_model
 from pipeline.stages.export import Export, export_model
 from pipeline.stages.export import Precision as Written
 from pipeline.stages.init_from import files_of, import_weights
+from pipeline.training.examples import pool_of_examples
+from pipeline.training.objective import Objective
 
 SHAPE = {"hidden_size": 32, "num_layers": 2, "max_seq_len": 64}
 HEADS = SHAPE | {"intermediate_size": 64, "num_heads": 4}
@@ -39,6 +45,7 @@ MODELS: dict[str, ModelConfig] = {
     "roberta": BertConfig(**HEADS, num_token_types=1),
     "bare": BertConfig(**HEADS, masked_lm_head=False),
     "classifier": BertConfig(**HEADS, masked_lm_head=False, classes=["odd", "even"]),
+    "regressor": BertConfig(**HEADS, masked_lm_head=False, classes=["depth"]),
     "roberta_classifier": BertConfig(
         **HEADS, masked_lm_head=False, num_token_types=1, classes=["a", "b", "c"]
     ),
@@ -55,9 +62,11 @@ IN_TRANSFORMERS = {
     "roberta": "RobertaForMaskedLM",
     "bare": "BertModel",
     "classifier": "BertForSequenceClassification",
+    "regressor": "BertForSequenceClassification",
     "roberta_classifier": "RobertaForSequenceClassification",
     "t5": "T5ForConditionalGeneration",
 }
+NUMBERS = ("-1.5", "0.25", "2")
 TEXTS = [
     f"the wheel of mill number {number} turns by the river, and the gate is {number}" for number in range(30)
 ]
@@ -104,11 +113,20 @@ def row_of(number: int, text: str, tokenizer: Tokenizer, kind: str) -> TokenRow:
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory, tokenizer) -> Folder:
     """The same texts as examples whose responses are classes."""
-    folder = tmp_path_factory.mktemp("labelled")
+    return write_responses(tmp_path_factory.mktemp("labelled"), tokenizer, ("even", "odd"))
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory, tokenizer) -> Folder:
+    """Their responses are numbers."""
+    return write_responses(tmp_path_factory.mktemp("numbered"), tokenizer, NUMBERS)
+
+
+def write_responses(folder: Path, tokenizer: Tokenizer, responses: Sequence[str]) -> Folder:
     kept = token_format(tokenizer, has_loss_mask=True)
     with TokenWriter(folder / "tokens-00000.arrow", token_format=kept) as writer:
         for number, text in enumerate(TEXTS):
-            example = Example(str(number), "made", text + "\n", "odd" if number % 2 else "even")
+            example = Example(str(number), "made", text + "\n", responses[number % len(responses)])
             row = tokenize_example(example, tokenizer=tokenizer)
             assert isinstance(row, TokenRow)
             writer.write(row)
@@ -175,6 +193,37 @@ def test_a_classifier_is_measured_by_what_it_gets_right(models, labelled, tokens
     assert report["counters"]["targets"] == len(TEXTS)
     with pytest.raises(DataError, match="names none of the 2 classes"):
         evaluated(models(name), tokens["examples"], tmp_path)
+
+
+def test_a_regressor_is_measured_by_its_error_and_its_correlation(models, labelled, numbered, tmp_path):
+    report = evaluated(models("regressor"), numbered, tmp_path)
+    model = load_model(models("regressor").local())
+    pool = EvalPool(labelled_sequences(numbered, Tokenizer.load(models("regressor").local() / "tokenizer")))
+    batch = pool.batch(0, rank=0, world_size=1, micro_batch_size=len(TEXTS))
+    given = {name: torch.from_numpy(array) for name, array in batch.items() if name != "labels"}
+    with torch.inference_mode():
+        mask = given["attention_mask"]
+        found = model.classifier(model.hidden(given["input_ids"], attention_mask=mask), mask)[:, 0].numpy()
+    wanted = np.array([float(NUMBERS[number % len(NUMBERS)]) for number in range(len(TEXTS))])
+    assert batch["labels"] == pytest.approx(wanted)
+    assert report["metrics"] == {
+        "eval/loss": pytest.approx(np.mean((found - wanted) ** 2), rel=1e-4),
+        "eval/pearson": pytest.approx(np.corrcoef(found, wanted)[0, 1], abs=1e-4),
+    }
+    with pytest.raises(DataError, match="is no number"):
+        evaluated(models("regressor"), labelled, tmp_path)
+
+
+def labelled_sequences(tokens: Folder, tokenizer: Tokenizer) -> SequencePool:
+    shards = TokenShards([tokens.local() / "tokens-00000.arrow"], tokenizer_hash=tokenizer.hash)
+    make = pool_of_examples(Objective.regression, MODELS["regressor"], tokenizer, seq_len=32)
+    assert make
+    return make(shards)
+
+
+def test_what_is_constant_correlates_with_nothing():
+    assert correlation(3, 6, 3, 12, 5, 6) == 0
+    assert correlation(2, 3, 5, 5, 13, 8) == 1
 
 
 def test_an_encoder_gets_a_new_head_for_classes_and_keeps_one_that_knows_them(models, tmp_path):

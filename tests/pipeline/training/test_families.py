@@ -87,15 +87,25 @@ def make_family_job(make_job, tokenizer, tmp_path_factory) -> Callable:
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory, tokenizer):
     """Texts of low ids or of high ones, with the name of their class behind them."""
-    path, draw = tmp_path_factory.mktemp("labelled"), np.random.default_rng(5)
-    names = {name: Tokenizer.load(tokenizer.local()).encode(name).tolist() for name in ("low", "high")}
+    return write_labelled(tmp_path_factory.mktemp("labelled"), tokenizer, ("low", "high"))
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory, tokenizer):
+    """The same texts, with a number behind them."""
+    return write_labelled(tmp_path_factory.mktemp("numbered"), tokenizer, ("-1.5", "0.5"))
+
+
+def write_labelled(path, tokenizer, responses):
+    draw = np.random.default_rng(5)
+    names = [Tokenizer.load(tokenizer.local()).encode(name).tolist() for name in responses]
     kept = TokenFormat(HASH, VOCAB_SIZE * 4, 0, has_loss_mask=True)
     with TokenWriter(path / "tokens-00000.arrow", token_format=kept) as writer:
         for row in range(120):
-            name = ("low", "high")[row % 2]
-            text = draw.integers(40, 60, draw.integers(3, 20)) + (100 if name == "high" else 0)
-            ids = [*text, *names[name], 0]
-            mask = np.array([0] * len(text) + [1] * (len(names[name]) + 1), dtype=np.uint8)
+            name = names[row % 2]
+            text = draw.integers(40, 60, draw.integers(3, 20)) + 100 * (row % 2)
+            ids = [*text, *name, 0]
+            mask = np.array([0] * len(text) + [1] * (len(name) + 1), dtype=np.uint8)
             writer.write(TokenRow(f"text-{row}", "made.txt", 4, ids, mask))
     folder = open_folder(str(path))
     return {"train_tokens": {"train": folder}, "validation_tokens": folder, "packing": None}
@@ -113,6 +123,29 @@ def test_an_encoder_learns_to_tell_texts_apart(here, make_family_job, labelled, 
     assert weights["classifier.output.weight"].shape == (2, 32)
     here.run(job, "parts", micro_batch_size=1)
     assert here.losses("parts") == pytest.approx(here.losses("run"), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["bert", "rnn_encoder"])
+def test_an_encoder_learns_a_number(here, make_family_job, numbered, name):
+    model = dataclasses.replace(FAMILIES[name][0], masked_lm_head=False, classes=["depth"])
+    job = make_family_job(name, numbered | {"model": model}, num_steps=40)
+    metrics = here.run(job, "run", micro_batch_size=4).metrics
+    assert {key for key in metrics if key.startswith("eval/")} == {"eval/loss"}
+    assert metrics["eval/loss"] < 0.1  # of a variance of 1
+    assert load_weights(here.root / "run/output")[1]["classifier.output.weight"].shape == (1, 32)
+    here.run(job, "parts", micro_batch_size=1)
+    assert here.losses("parts") == pytest.approx(here.losses("run"), abs=1e-4)
+
+
+def test_one_name_is_a_number_and_several_are_classes(brief):
+    def refused(objective, classes):
+        model = dataclasses.replace(FAMILIES["bert"][0], classes=classes)
+        with pytest.raises(ConfigError) as caught:
+            check_job(brief("bert", {"model": model}, objective=objective), vocab_size=VOCAB_SIZE)
+        return caught.value.what
+
+    assert "a number that texts have is not named" in refused(Objective.regression, ["a", "b"])
+    assert "no classes are named" in refused(Objective.classification, ["a"])
 
 
 @pytest.fixture(scope="module")
