@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from enum import IntEnum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +27,48 @@ AWS_ENVIRONMENT = {
 }
 
 
+class Lane(IntEnum):
+    """What the tests of a module mostly wait for; in the order in which they are begun."""
+
+    ray = 0
+    ranks = 1
+    nothing = 2
+
+
+@cache
+def lane_of(module: Path) -> Lane:
+    text = module.read_text()
+    if "mark.slow" not in text:
+        return Lane.nothing
+    return Lane.ranks if "runs.run(" in text else Lane.ray
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes first, so that all processes end together."""
+    items.sort(key=lambda item: (lane_of(item.path), item.path.name != "test_docs.py"))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """For `-n 2`: modules with slow tests one after the other in one process, the others beside it in the other.
+    """For `-n 2`: what waits for Ray one after the other in one process, the others beside it in the other.
 
-    Slow tests mostly wait for Ray; two at once would wait too long. Not so those that wait for bare ranks (`runs`).
+    Two Rays at once would wait too long. Not so bare ranks.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class SlowTogether(LoadScopeScheduling):
+    class RayTogether(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             module = nodeid.partition("::")[0]
-            text = (config.rootpath / module).read_text()
-            return "slow" if "mark.slow" in text and "runs.run(" not in text else module
+            return "ray" if lane_of(config.rootpath / module) is Lane.ray else module
 
-    return SlowTogether(config, log)
+    config.option.loadscopereorder = False  # as collected, and not by the number of tests
+    return RayTogether(config, log)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Beside a process whose tests wait for Ray, others stand back."""
+    if "PYTEST_XDIST_WORKER" in os.environ and lane_of(item.path) is not Lane.ray and not os.nice(0):
+        os.nice(5)
 
 
 class ObjectServer:

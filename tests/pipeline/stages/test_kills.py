@@ -126,7 +126,7 @@ def without_drivers(drive):
 def test_every_data_stage_is_here(undisturbed):
     store, _ = undisturbed
     stages = {artifact.manifest.stage for artifact in store.build(list(MAPS), OVERRIDES).values()}
-    no_data = {"pretrain", "finetune", "evaluate", "export", "register"}
+    no_data = {"pretrain", "finetune", "evaluate", "compare", "export", "register"}
     one_task = {"import_vectors", "evaluate_vectors", "export_vectors"}
     assert stages == {stage.name for stage in STAGES} - no_data - one_task
 

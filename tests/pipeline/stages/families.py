@@ -1,0 +1,52 @@
+"""Small models of every family with one tokenizer, and what an evaluation finds of them."""
+
+import json
+from pathlib import Path
+
+from model.config import (
+    BertConfig,
+    GPT2Config,
+    ModelConfig,
+    RnnConfig,
+    RnnEncoderConfig,
+    RnnSeq2SeqConfig,
+    T5Config,
+    TransformerConfig,
+)
+from pipeline.dag.folder import Folder, open_folder
+from pipeline.stages.evaluate import Evaluate, evaluate_model
+
+SHAPE = {"hidden_size": 32, "num_layers": 2, "max_seq_len": 64}
+HEADS = SHAPE | {"intermediate_size": 64, "num_heads": 4}
+MODELS: dict[str, ModelConfig] = {
+    "gpt2": GPT2Config(**HEADS),
+    "bert": BertConfig(**HEADS),
+    "roberta": BertConfig(**HEADS, num_token_types=1),
+    "bare": BertConfig(**HEADS, masked_lm_head=False),
+    "classifier": BertConfig(**HEADS, masked_lm_head=False, classes=["odd", "even"]),
+    "regressor": BertConfig(**HEADS, masked_lm_head=False, classes=["depth"]),
+    "roberta_classifier": BertConfig(
+        **HEADS, masked_lm_head=False, num_token_types=1, classes=["a", "b", "c"]
+    ),
+    "t5": T5Config(**HEADS, head_dim=8),
+    "transformer": TransformerConfig(**HEADS),
+    "rnn": RnnConfig(**SHAPE),
+    "rnn_encoder": RnnEncoderConfig(**SHAPE, masked_lm_head=True),
+    "rnn_classifier": RnnEncoderConfig(**SHAPE, classes=["odd", "even"]),
+    "rnn_seq2seq": RnnSeq2SeqConfig(**SHAPE),
+}
+TEXTS = [
+    f"the wheel of mill number {number} turns by the river, and the gate is {number}" for number in range(30)
+]
+
+
+class Silence:
+    def send(self, event: dict) -> None:
+        pass
+
+
+def evaluated(model: Folder, tokens: Folder, output: Path) -> dict:
+    names = ["tokens-00000.arrow"]
+    settings = Evaluate(seq_len=32, max_new_tokens=4, num_samples=1)
+    evaluate_model(model, tokens, names, settings, 2, open_folder(str(output)), Silence())
+    return json.loads((output / "report.json").read_text())

@@ -1,0 +1,106 @@
+"""Heads for whole texts: classes and numbers, measured, replaced and kept."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data.batches import SequencePool
+from data.errors import DataError
+from data.examples import Example, token_format, tokenize_example
+from data.heldout import EvalPool
+from data.shards import TokenRow, TokenShards, TokenWriter
+from data.tokenizer import Tokenizer
+from model.weights import load_model, load_weights
+from pipeline.dag.folder import Folder, open_folder
+from pipeline.errors import ConfigError
+from pipeline.evaluation.scoring import correlation
+from pipeline.stages.init_from import import_weights
+from pipeline.training.examples import pool_of_examples
+from pipeline.training.objective import Objective
+from tests.pipeline.stages.families import MODELS, TEXTS, evaluated
+
+NUMBERS = ("-1.5", "0.25", "2")
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory, family_tokenizer) -> Folder:
+    """The same texts as examples whose responses are classes."""
+    return write_responses(tmp_path_factory.mktemp("labelled"), family_tokenizer, ("even", "odd"))
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory, family_tokenizer) -> Folder:
+    """Their responses are numbers."""
+    return write_responses(tmp_path_factory.mktemp("numbered"), family_tokenizer, NUMBERS)
+
+
+def write_responses(folder: Path, tokenizer: Tokenizer, responses: Sequence[str]) -> Folder:
+    kept = token_format(tokenizer, has_loss_mask=True)
+    with TokenWriter(folder / "tokens-00000.arrow", token_format=kept) as writer:
+        for number, text in enumerate(TEXTS):
+            example = Example(str(number), "made", text + "\n", responses[number % len(responses)])
+            row = tokenize_example(example, tokenizer=tokenizer)
+            assert isinstance(row, TokenRow)
+            writer.write(row)
+    return open_folder(str(folder))
+
+
+@pytest.mark.parametrize("name", ["classifier", "rnn_classifier"])
+def test_a_classifier_is_measured_by_what_it_gets_right(models, labelled, numbered, tmp_path, name):
+    report = evaluated(models(name), labelled, tmp_path)
+    assert set(report["metrics"]) == {"eval/loss", "eval/accuracy"}
+    assert 0 < report["metrics"]["eval/accuracy"] < 1
+    assert report["counters"]["targets"] == len(TEXTS)
+    with pytest.raises(DataError, match="names none of the 2 classes"):
+        evaluated(models(name), numbered, tmp_path)
+
+
+def test_a_regressor_is_measured_by_its_error_and_its_correlation(models, labelled, numbered, tmp_path):
+    report = evaluated(models("regressor"), numbered, tmp_path)
+    model = load_model(models("regressor").local())
+    pool = EvalPool(labelled_sequences(numbered, Tokenizer.load(models("regressor").local() / "tokenizer")))
+    batch = pool.batch(0, rank=0, world_size=1, micro_batch_size=len(TEXTS))
+    given = {name: torch.from_numpy(array) for name, array in batch.items() if name != "labels"}
+    with torch.inference_mode():
+        mask = given["attention_mask"]
+        found = model.classifier(model.hidden(given["input_ids"], attention_mask=mask), mask)[:, 0].numpy()
+    wanted = np.array([float(NUMBERS[number % len(NUMBERS)]) for number in range(len(TEXTS))])
+    assert batch["labels"] == pytest.approx(wanted)
+    assert report["metrics"] == {
+        "eval/loss": pytest.approx(np.mean((found - wanted) ** 2), rel=1e-4),
+        "eval/pearson": pytest.approx(np.corrcoef(found, wanted)[0, 1], abs=1e-4),
+    }
+    with pytest.raises(DataError, match="is no number"):
+        evaluated(models("regressor"), labelled, tmp_path)
+
+
+def labelled_sequences(tokens: Folder, tokenizer: Tokenizer) -> SequencePool:
+    shards = TokenShards([tokens.local() / "tokens-00000.arrow"], tokenizer_hash=tokenizer.hash)
+    make = pool_of_examples(Objective.regression, MODELS["regressor"], tokenizer, seq_len=32)
+    assert make
+    return make(shards)
+
+
+def test_what_is_constant_correlates_with_nothing():
+    assert correlation(3, 6, 3, 12, 5, 6) == 0
+    assert correlation(2, 3, 5, 5, 13, 8) == 1
+
+
+def test_an_encoder_gets_a_new_head_for_classes_and_keeps_one_that_knows_them(models, tmp_path):
+    classes = ["odd", "even"]
+    cases = [("bert", False), ("classifier", True), ("rnn_encoder", False), ("rnn_classifier", True)]
+    for name, kept in cases:
+        target = tmp_path / name
+        import_weights(models(name), open_folder(str(target)), None, classes, seed=3)
+        config, weights = load_weights(target)
+        _, before = load_weights(models(name).local())
+        assert (config.classes, config.has_lm_head) == (classes, False)
+        body = {key for key in before if not key.startswith(("lm_head.", "classifier."))}
+        assert all(torch.equal(weights[key], before[key]) for key in body)
+        again = before.get("classifier.dense.weight")
+        assert (again is not None and torch.equal(weights["classifier.dense.weight"], again)) == kept
+    with pytest.raises(ConfigError, match="no head that tells classes apart"):
+        import_weights(models("t5"), open_folder(str(tmp_path / "t5")), None, classes)
