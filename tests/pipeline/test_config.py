@@ -220,7 +220,7 @@ def test_a_recipe_composes_alike_by_name_and_as_a_file(tmp_path, monkeypatch):
     shipped = Path(conf.__file__).parent / "recipe" / "quickstart.yaml"
     (tmp_path / "copy.yaml").write_text(shipped.read_text())
     monkeypatch.chdir(tmp_path)
-    overrides = ["stages.base.num_steps=161", "model@stages.base.model=gpt2_tiny"]
+    overrides = ["stages.base.num_steps=121", "model@stages.base.model=gpt2_tiny"]
     assert compose_recipe(["recipe=copy.yaml", *overrides]).yaml == compose_recipe(overrides).yaml
 
 
