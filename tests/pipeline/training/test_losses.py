@@ -60,7 +60,7 @@ def test_a_single_source_has_no_loss_of_its_own(here, make_job):
 
 @pytest.mark.slow
 def test_ranks_change_none_of_them(runs, mixed):
-    stages = (0, 2, 3)
+    stages = (0, 3)
     for world_size in (1, 2):
         orders = [runs.order(mixed, f"{world_size}-{stage}", zero_stage=stage) for stage in stages]
         runs.run(orders, world_size=world_size)

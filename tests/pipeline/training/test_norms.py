@@ -90,9 +90,9 @@ def test_every_parameter_is_in_a_group_that_says_what_it_is():
 @pytest.mark.slow
 def test_every_stage_on_ranks_finds_the_same(runs, make_job):
     settings = [
-        ("fp32", {}),
-        ("bf16", {"precision": Precision.bf16}),
-        ("muon", {"optimizer": OptimizerKind.muon}),
+        ("fp32", {}, (0, 1, 2, 3)),
+        ("bf16", {"precision": Precision.bf16}, (1, 2)),
+        ("muon", {"optimizer": OptimizerKind.muon}, (0, 3)),
     ]
     orders = [
         runs.order(
@@ -102,12 +102,12 @@ def test_every_stage_on_ranks_finds_the_same(runs, make_job):
             norms_every_steps=EVERY,
             checkpoint_every_steps=1,
         )
-        for name, changes in settings
-        for stage in (0, 1, 2, 3)
+        for name, changes, stages in settings
+        for stage in stages
     ]
     runs.run(orders, world_size=2)
-    for name, _ in settings:
-        for stage in (0, 1, 2, 3):
+    for name, _, stages in settings:
+        for stage in stages:
             norms = norms_in(runs.root / f"{name}-{stage}")
             check_gradients(norms)
             check_updates(runs.root / f"{name}-{stage}", norms[NUM_STEPS])
