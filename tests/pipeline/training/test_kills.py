@@ -23,16 +23,13 @@ def test_with_the_same_ranks_the_weights_are_the_same(runs, make_job):
         assert runs.losses(name) == runs.losses(undisturbed)
 
 
-@pytest.mark.parametrize(
-    ("num_kills", "num_steps"),
-    [(2, 60), pytest.param(50, NUM_STEPS, marks=pytest.mark.soak)],
-)
-def test_with_fewer_and_more_ranks_the_losses_are_the_same(runs, make_job, num_kills, num_steps):
-    job = make_job(num_steps=num_steps)
-    undisturbed, seconds = undisturbed_run(runs, job, f"moving-{num_kills}")
-    for name in killed_runs(runs, job, num_kills, sizes=[2, 1], longest=seconds):
+@pytest.mark.soak
+def test_with_fewer_and_more_ranks_the_losses_are_the_same(runs, make_job):
+    job = make_job(num_steps=NUM_STEPS)
+    undisturbed, seconds = undisturbed_run(runs, job, "moving")
+    for name in killed_runs(runs, job, 50, sizes=[2, 1], longest=seconds):
         assert runs.losses(name) == pytest.approx(runs.losses(undisturbed), abs=1e-3)
-        assert len(runs.losses(name)) == num_steps
+        assert len(runs.losses(name)) == NUM_STEPS
 
 
 def undisturbed_run(runs, job, name):
