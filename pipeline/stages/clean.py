@@ -11,14 +11,7 @@ from data.filters import FilterRules, Judge, Verdict
 from data.masking import MaskRules, mask
 from data.normalize import NormalizeRules, normalize
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import (
-    Problem,
-    Stage,
-    StageContext,
-    StageResult,
-    below,
-    port,
-)
+from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, below, port
 from pipeline.dag.store import LOGS
 from pipeline.stages.sharding import Naming, check_not_empty, map_shards, sum_below
 

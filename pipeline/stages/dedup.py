@@ -26,14 +26,7 @@ from data.dedup.sketches import EXACT_BAND, ROW_BITS, ROW_MASK, Sketches, read_k
 from data.documents import DocumentWriter, document_batches, read_documents
 from pipeline.dag.arrays import load_array, save_array
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import (
-    Problem,
-    Stage,
-    StageContext,
-    StageResult,
-    below,
-    port,
-)
+from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, below, port
 from pipeline.stages.sharding import map_shards, shard_names, sum_below, total, write_list
 
 KEYS_AT_ONCE = 1 << 23

@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from data.corruption import SpanCorruption, TokenMasking
 from model.config import ADDED_LATER
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import (
-    Channel,
-    Problem,
-    Stage,
-    StageContext,
-    StageResult,
-    below,
-    port,
-)
+from pipeline.dag.stage import Channel, Problem, Stage, StageContext, StageResult, below, port
 from pipeline.stages.sharding import shard_names
 
 if TYPE_CHECKING:

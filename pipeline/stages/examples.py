@@ -9,14 +9,7 @@ from data.documents import Document, read_documents
 from data.example_sources import ExampleRules, from_fields, from_python_source
 from data.examples import Example, ExampleCounters, ExampleWriter, Refused
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import (
-    Problem,
-    Stage,
-    StageContext,
-    StageResult,
-    below,
-    port,
-)
+from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, below, port
 from pipeline.stages.sharding import Naming, check_not_empty, map_shards, renamed
 
 

@@ -6,6 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from model.config import classes_of
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import Stage, StageContext, StageResult, port
 from pipeline.errors import ConfigError, StageFailedError
@@ -136,8 +137,6 @@ def _largest_difference(trained: Path, exported: Path, loader: str | None, pad_i
 
 def outputs(model: "LanguageModel", given: dict[str, Any]) -> Any:
     """Logits, of tokens or of classes, or the hidden states of a model without a head."""
-    from model.config import classes_of
-
     if classes_of(model.config):
         hidden = model.hidden(**given)  # type: ignore[operator]
         return model.classifier(hidden, None)  # type: ignore[operator]

@@ -9,14 +9,7 @@ from data.documents import DocumentWriter, read_documents
 from data.splits import Split as Part
 from data.splits import SplitRules, split_of
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import (
-    Problem,
-    Stage,
-    StageContext,
-    StageResult,
-    below,
-    port,
-)
+from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, below, port
 from pipeline.stages.sharding import check_not_empty, map_shards
 
 

@@ -9,14 +9,7 @@ from data.tokenizer import Tokenizer
 from data.tokenizer_report import REPORT_FILE, SAMPLE, Report
 from data.tokenizer_training import TokenizerRules, train_tokenizer
 from pipeline.dag.folder import Folder
-from pipeline.dag.stage import (
-    Problem,
-    Stage,
-    StageContext,
-    StageResult,
-    below,
-    one_or_many_ports,
-)
+from pipeline.dag.stage import Problem, Stage, StageContext, StageResult, below, one_or_many_ports
 from pipeline.stages.sampling import Sampled
 from pipeline.stages.sharding import Shard, shards_of
 
