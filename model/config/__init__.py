@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
-from model.config.base import ADDED_LATER, ModelConfig, Problem, Size, classes_of, suggestion
+from model.config.base import ADDED_LATER, ModelConfig, Problem, Size, classes_of, is_number, suggestion
 from model.config.decoders import GPT2Config, LlamaConfig, RopeKind, RopeScaling
 from model.config.encoder_decoders import T5Config, TransformerConfig
 from model.config.encoders import BertConfig
@@ -30,6 +30,7 @@ __all__ = [
     "TransformerConfig",
     "classes_of",
     "config_from_dict",
+    "is_number",
     "suggestion",
 ]
 

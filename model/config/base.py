@@ -1,7 +1,7 @@
 """What every architecture has: sizes, what is wrong with them, and how many parameters they make. Torch-free."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Self
@@ -183,6 +183,11 @@ def classes_of(config: ModelConfig) -> list[str]:
     """What its head for whole texts tells apart, in the order of its outputs; empty: it has none."""
     classes: list[str] = getattr(config, "classes", [])
     return classes
+
+
+def is_number(classes: Sequence[str]) -> bool:
+    """Whether a head for whole texts says a number, and no class: where there is one name, as in transformers."""
+    return len(classes) == 1
 
 
 def text_head_size(config: ModelConfig) -> int:

@@ -8,7 +8,7 @@ a head for masked tokens is the bare encoder (BertModel). Checked against transf
 from collections.abc import Mapping
 from typing import Any
 
-from model.config import BertConfig
+from model.config import BertConfig, is_number
 from model.hf.source import Source, Sources, each_kind, require
 
 ROBERTA_PAD_ID = 1
@@ -120,7 +120,7 @@ def to_hf_config(config: BertConfig, *, pad_id: int | None) -> dict[str, Any]:
     if config.classes:
         values["id2label"] = {str(number): name for number, name in enumerate(config.classes)}
         values["label2id"] = {name: number for number, name in enumerate(config.classes)}
-        values["problem_type"] = "regression" if len(config.classes) == 1 else "single_label_classification"
+        values["problem_type"] = "regression" if is_number(config.classes) else "single_label_classification"
     if kind == "distilbert":
         return values | _distilbert_sizes(config)
     if kind == "roberta":

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from data.corruption import SpanCorruption, TokenMasking
-from model.config import ADDED_LATER, ModelConfig, classes_of
+from model.config import ADDED_LATER, ModelConfig, classes_of, is_number
 from model.flops import flops_per_pair, flops_per_token
 from pipeline.dag.stage import Problem, below
 
@@ -126,8 +126,8 @@ def _wrong_architecture(objective: Objective, model: ModelConfig) -> Problem:
 
 
 def objective_of_classes(classes: Sequence[str]) -> Objective:
-    """One name is that of a number, as in transformers."""
-    return Objective.regression if len(classes) == 1 else Objective.classification
+    """What a head with these names is trained with."""
+    return Objective.regression if is_number(classes) else Objective.classification
 
 
 def _wrong_classes(objective: Objective) -> Problem:
