@@ -17,6 +17,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from pipeline.training.uncompiled import plain_step
+
 MOMENTUM = "momentum_buffer"
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration; Jordan 2024, "Tuning the coefficients"."""
@@ -25,6 +27,8 @@ SMALLEST_NORM = 1e-7
 RMS = 0.2
 """Root mean square of AdamW's updates, which Muon's are brought to; Liu et al. 2025, "Muon is Scalable for LLM
 Training", equation 4. So one learning rate and one decay serve both."""
+
+_adamw_step = plain_step(torch.optim.AdamW)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Muon(torch.optim.AdamW):
         groups = self.param_groups
         try:
             self.param_groups = [group for group in groups if not group.get("orthogonal")]
-            super().step()
+            _adamw_step(self)
         finally:
             self.param_groups = groups
         for group in groups:

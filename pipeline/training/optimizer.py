@@ -15,6 +15,7 @@ from pipeline.training import lion, muon
 from pipeline.training.config import OptimizerKind, TrainingConfig
 from pipeline.training.lion import Lion
 from pipeline.training.muon import Muon
+from pipeline.training.uncompiled import without_compiler
 
 STEP = "step"
 ADAM_STATES = ("exp_avg", "exp_avg_sq")
@@ -28,12 +29,14 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     rate, betas = config.learning_rate, (config.beta1, config.beta2)
     if config.optimizer is OptimizerKind.sgd:
         nesterov = config.nesterov and config.momentum > 0
-        return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=nesterov, fused=True)
+        return without_compiler(torch.optim.SGD)(
+            groups, lr=rate, momentum=config.momentum, nesterov=nesterov, fused=True
+        )
     if config.optimizer is OptimizerKind.lion:
-        return Lion(groups, lr=rate, betas=betas, weight_decay=config.weight_decay)
+        return without_compiler(Lion)(groups, lr=rate, betas=betas, weight_decay=config.weight_decay)
     if config.optimizer is OptimizerKind.muon:
-        return Muon(groups, lr=rate, betas=betas, eps=config.eps)
-    return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=config.eps, fused=True)
+        return without_compiler(Muon)(groups, lr=rate, betas=betas, eps=config.eps)
+    return without_compiler(torch.optim.AdamW)(groups, lr=rate, betas=betas, eps=config.eps, fused=True)
 
 
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:

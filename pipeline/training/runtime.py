@@ -1,8 +1,10 @@
 """A rank's process made ready: threads, device, and DeepSpeed imported without what training never uses."""
 
+import importlib
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ def prepare_process(*, threads: int) -> None:
 
 
 def import_deepspeed() -> Any:
-    """DeepSpeed, without its autotuner's import of MLflow: that alone costs 1.5 of its 1.9 seconds."""
+    """DeepSpeed without what costs seconds and training never uses: its autotuner's MLflow, its Muon's compiler."""
     if "deepspeed" in sys.modules:
         return sys.modules["deepspeed"]
     hidden = {} if "mlflow" in sys.modules else {"mlflow": None}
@@ -34,7 +36,23 @@ def import_deepspeed() -> Any:
     for name in NEVER_COMPILED:
         deepspeed.ops.__compatible_ops__[name] = False
     deepspeed.utils.logger.setLevel("ERROR")
+    _import_muon_uncompiled()
     return deepspeed
+
+
+def _import_muon_uncompiled() -> None:
+    """DeepSpeed's Muon, which is not ours, would load torch's compiler as soon as any engine is made: a second."""
+    compiler: Any = importlib.import_module("deepspeed.runtime.compiler")
+    compile_parts = compiler.compile
+    compiler.compile = _not_compiled
+    try:
+        importlib.import_module("deepspeed.runtime.zero.muon.muon_optimizer")
+    finally:
+        compiler.compile = compile_parts
+
+
+def _not_compiled(*_args: Any, **_settings: Any) -> Callable[[Any], Any]:
+    return lambda function: function
 
 
 def device_of_rank() -> torch.device:

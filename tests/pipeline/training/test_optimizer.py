@@ -1,5 +1,10 @@
 """Each optimizer against a loop of its published formula, and what it is given to update."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,6 +14,7 @@ from model.registry import build_model
 from pipeline.training.config import OptimizerKind, TrainingConfig
 from pipeline.training.muon import Layout, Muon, Piece, orthogonal_pieces, orthogonalized
 from pipeline.training.optimizer import build_optimizer, hidden_matrices, parameter_groups, state_keys
+from pipeline.training.uncompiled import without_compiler
 
 NUM_STEPS = 6
 
@@ -179,3 +185,47 @@ def test_the_states_named_are_those_that_the_optimizer_keeps(kind, momentum):
         }
         assert kept == set(state_keys(config, is_hidden_matrix=name in hidden)), name
     assert isinstance(optimizer, Muon) is (kind is OptimizerKind.muon)
+
+
+WITHOUT_COMPILER = """
+import sys
+import torch
+from pipeline.training.config import OptimizerKind, TrainingConfig
+from pipeline.training.optimizer import build_optimizer
+from pipeline.training.uncompiled import without_compiler
+from pipeline.training.runtime import import_deepspeed
+
+import_deepspeed()
+import deepspeed.runtime.zero.muon.muon_optimizer
+for kind in OptimizerKind:
+    model = torch.nn.Linear(4, 4)
+    optimizer = build_optimizer(model, TrainingConfig(optimizer=kind))
+    model(torch.ones(2, 4)).sum().backward()
+    before = model.weight.detach().clone()
+    optimizer.step()
+    assert not torch.equal(model.weight, before)
+    optimizer.zero_grad()
+    optimizer.load_state_dict(optimizer.state_dict())
+assert "torch._dynamo" not in sys.modules
+"""
+
+
+def test_no_optimizer_loads_the_compiler():
+    environment = {"PYTHONPATH": str(Path(__file__).parents[3]), "DS_ACCELERATOR": "cpu"}
+    subprocess.run([sys.executable, "-c", WITHOUT_COMPILER], check=True, env=os.environ | environment)
+
+
+def test_a_step_without_the_compiler_is_torchs_own():
+    ours, theirs = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+    theirs.load_state_dict(ours.state_dict())
+    optimizers = [
+        without_compiler(torch.optim.AdamW)(ours.parameters(), lr=0.1),
+        torch.optim.AdamW(theirs.parameters(), lr=0.1),
+    ]
+    for _ in range(3):
+        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            model(torch.ones(2, 4)).square().sum().backward()
+            optimizer.step()
+    assert torch.equal(ours.weight, theirs.weight)
+    assert all(not each.requires_grad for each in optimizers[0].state[ours.weight].values())
