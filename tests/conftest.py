@@ -1,5 +1,6 @@
 """What every test may rely on: signals, object stores, and a Ray that knows the test's classes."""
 
+import gc
 import os
 import re
 import signal
@@ -68,8 +69,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return RayTogether(config, log)
 
 
+BEGUN: set[Path] = set()
+"Modules of which this process has run a test."
+
+
+def pytest_configure() -> None:
+    """Looking for garbage in a process that has loaded every library is a fifth of what its tests take."""
+    gc.set_threshold(50_000, 20, 50)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Beside a process whose tests wait for Ray, others stand back: Ray's workers themselves are nice."""
+    """Without a GPU, what needs one is skipped. Beside a process whose tests wait for Ray, whose workers are nice,
+    others stand back.
+    """
+    if item.path not in BEGUN:
+        BEGUN.add(item.path)
+        gc.freeze()
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU")
     if "PYTEST_XDIST_WORKER" in os.environ and lane_of(item.path) is not Lane.ray and not os.nice(0):
         os.nice(19)
 

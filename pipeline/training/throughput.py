@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 
@@ -13,6 +14,7 @@ ROOF_REPEATS = 6
 DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16, Precision.fp32: torch.float32}
 
 
+@cache  # of the process: the machine does not change, and it takes a fifth of a second
 def measure_matmul_roof(device: torch.device, precision: Precision) -> float:
     """Floating-point operations a second of this rank's best plain matmul: what MFU is a fraction of."""
     size = ROOF_SIZE[device.type]
