@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from model.config import BertConfig
 from model.encoder import Encoder
 from model.head import HeadLoss, VocabularyHead
-from model.layers import Embedding, Linear, full_attention, full_mask
+from model.layers import Embedding, Linear, full_attention
+from model.masks import full_mask
 from model.text_head import text_head
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig
+from model.masks import window_mask
 
 
 class Cache(Protocol):
@@ -88,8 +89,20 @@ class KVCache:
             return columns[None]
         return (columns - self.num_padding[:, None]).clamp(0, self.max_position)
 
-    def mask(self, num_tokens: int) -> Tensor | None:
-        """Bool [B, 1, T, S] for the next tokens; None where `attention` needs none."""
+    def mask(self, num_tokens: int, *, window: int | None = None) -> Tensor | None:
+        """Bool [B, 1, T, S] for the next tokens, which see the last `window`; None where `attention` needs none."""
+        mask = self._mask(num_tokens)
+        if window is None:
+            return mask
+        return window_mask(
+            mask,
+            window=window,
+            num_queries=num_tokens,
+            num_keys=self.length + num_tokens,
+            device=self.num_padding.device,
+        )
+
+    def _mask(self, num_tokens: int) -> Tensor | None:
         if not self.padded and (self.length == 0 or num_tokens == 1):
             return None
         end = self.length + num_tokens

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from model.base import LanguageModel
 from model.cache import KVCache
-from model.layers import document_mask, prefix_document_mask
+from model.masks import Mask, causal_mask
+from model.recompute import Recompute
 
 
 class Decoder(LanguageModel):
@@ -39,11 +40,24 @@ class Decoder(LanguageModel):
             cache: what `new_cache` made and earlier tokens filled; the new ones are added. Excludes the three above.
         """
 
-    def mask(self, document_ids: Tensor | None, prefix_mask: Tensor | None) -> Tensor | None:
-        """Bool [B, 1, T, T] for `attention`; None where it is causal and nothing more."""
-        if prefix_mask is not None:
-            return prefix_document_mask(prefix_mask, document_ids)
-        return None if document_ids is None else document_mask(document_ids)
+    def mask(
+        self,
+        input_ids: Tensor,
+        document_ids: Tensor | None,
+        prefix_mask: Tensor | None,
+        *,
+        window: int | None = None,
+    ) -> Mask | None:
+        """What `attention` may see among tokens [B, T]; None where it is causal and nothing more."""
+        return causal_mask(
+            input_ids.shape[1],
+            device=input_ids.device,
+            document_ids=document_ids,
+            prefix_mask=prefix_mask,
+            window=window,
+            # selective recomputation looks at every operation, and into no compiled function
+            in_blocks=self.activation_checkpointing is not Recompute.selective,
+        )
 
     def new_cache(self, *, num_padding: Tensor, capacity: int, dtype: torch.dtype) -> Any:
         """What `hidden` keeps of the tokens it has read, empty: for prompts padded by num_padding [B] on their left.

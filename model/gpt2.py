@@ -22,6 +22,7 @@ from model.config import GPT2Config
 from model.decoder import Decoder
 from model.head import VocabularyHead
 from model.layers import Embedding, Linear, attention
+from model.masks import Mask
 
 
 class Attention(nn.Module):
@@ -34,7 +35,7 @@ class Attention(nn.Module):
         self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
         self.output = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask | None, cache: KVCache | None) -> Tensor:
         query, key, value = (
             self.qkv(x).unflatten(-1, (-1, self.head_dim)).chunk(3, dim=2)
         )  # [B, T, H, D] each
@@ -67,7 +68,7 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask | None, cache: KVCache | None) -> Tensor:
         x = x + self.attention(self.attention_norm(x), mask, cache)  # [B, T, C]
         out: Tensor = x + self.mlp(self.mlp_norm(x))
         return out
@@ -111,10 +112,11 @@ class GPT2(Decoder):
         cache: KVCache | None = None,
     ) -> Tensor:
         num_tokens = input_ids.shape[1]
+        mask: Mask | None
         if cache is not None:
             position_ids, mask = cache.position_ids(num_tokens), cache.mask(num_tokens)
         else:
-            mask = self.mask(document_ids, prefix_mask)
+            mask = self.mask(input_ids, document_ids, prefix_mask)
             if position_ids is None:
                 position_ids = torch.arange(
                     num_tokens, device=input_ids.device

@@ -1,11 +1,20 @@
-"""The mathematics that architectures share: linear maps, RMSNorm, two attention calls, masks.
+"""The mathematics that architectures share: linear maps, RMSNorm, two attention calls.
 
 Letters: B batch, T time of the queries, S time of the keys, H query heads, K key-value heads, D head dim, C hidden.
 """
 
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from model.masks import Mask
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 FEW_ROWS = 64
 "So many, at most, are few: those of one step of generation."
@@ -62,12 +71,15 @@ class RMSNorm(nn.Module):
         return F.layer_norm(mirrored, mirrored.shape[-1:], eps=self.eps)[..., : x.shape[-1]] * self.weight
 
 
-def attention(query: Tensor, *, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+def attention(query: Tensor, *, key: Tensor, value: Tensor, mask: Mask | None) -> Tensor:
     """softmax(Q K^T / sqrt(D)) V for every head: query [B, T, H, D], key and value [B, S, K, D] -> [B, T, H*D].
 
-    mask: bool [B, 1, T, S], True where a query may see a key. None: causal when T > 1 (then T == S, the fast path);
-    with T == 1 the one query sees every key. H may be a multiple of K (grouped-query attention, Ainslie et al. 2023).
+    mask: bool [B, 1, T, S], True where a query may see a key, or in blocks. None: causal when T > 1 (then T == S, the
+    fast path); with T == 1 the one query sees every key. H may be a multiple of K (grouped-query attention, Ainslie et
+    al. 2023).
     """
+    if mask is not None and not isinstance(mask, Tensor):
+        return _in_blocks(query, key=key, value=value, mask=mask)
     assert mask is not None or query.shape[1] in (1, key.shape[1]), (
         "a cached prefix of several tokens needs a mask"
     )
@@ -82,6 +94,26 @@ def attention(query: Tensor, *, key: Tensor, value: Tensor, mask: Tensor | None)
         enable_gqa=query.shape[2] != key.shape[2],
     )
     return out.transpose(1, 2).flatten(2)
+
+
+def _in_blocks(query: Tensor, *, key: Tensor, value: Tensor, mask: "BlockMask") -> Tensor:
+    """`attention` that leaves out blocks of which nothing is seen; compiled, or else it would hold all T * S scores."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    attend: Any = flex_attention if torch.compiler.is_compiling() else _compiled(flex_attention)
+    out = attend(
+        query.transpose(1, 2),  # [B, H, T, D]
+        key.transpose(1, 2),
+        value.transpose(1, 2),
+        block_mask=mask,
+        enable_gqa=query.shape[2] != key.shape[2],
+    )
+    return torch.as_tensor(out).transpose(1, 2).flatten(2)
+
+
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=False)
 
 
 def full_attention(
@@ -121,42 +153,3 @@ def _of_one_query(
         shared, key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask, scale=scale
     )
     return (out[:, :, :1] if is_lone else out).reshape(num_rows, 1, -1)
-
-
-def full_mask(
-    attention_mask: Tensor | None, query_documents: Tensor | None, key_documents: Tensor | None
-) -> Tensor | None:
-    """Bool [B, 1, T or 1, S] for `full_attention`: real keys, of the query's own document; None where all are seen.
-
-    attention_mask [B, S]: 1 for real tokens, 0 for padding; documents [B, T] and [B, S]: equal means the same one.
-    """
-    mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]  # [B, 1, 1, S]
-    if query_documents is not None and key_documents is not None:
-        same = (query_documents[:, :, None] == key_documents[:, None, :])[:, None]  # [B, 1, T, S]
-        mask = same if mask is None else same & mask
-    return mask
-
-
-def document_mask(document_ids: Tensor) -> Tensor:
-    """Bool [B, 1, T, T]: causal, and only within a document; document_ids [B, T], equal means the same document."""
-    same = document_ids[:, :, None] == document_ids[:, None, :]
-    return same.tril()[:, None]
-
-
-def prefix_document_mask(prefix_mask: Tensor, document_ids: Tensor | None) -> Tensor:
-    """As `document_mask`, and a document's prefix, 1 in prefix_mask [B, T], is seen by all of its tokens."""
-    document_ids = torch.zeros_like(prefix_mask, dtype=torch.long) if document_ids is None else document_ids
-    same = document_ids[:, :, None] == document_ids[:, None, :]
-    return (same.tril() | (same & prefix_mask.bool()[:, None, :]))[:, None]
-
-
-def window_mask(
-    mask: Tensor | None, *, window: int, num_queries: int, num_keys: int, device: torch.device
-) -> Tensor | None:
-    """`mask` of `attention` narrowed to the last `window` keys, the query's own among them; None where that is all."""
-    if num_keys <= window:
-        return mask
-    keys = torch.arange(num_keys, device=device)  # [S]
-    queries = keys[num_keys - num_queries :, None]  # [T, 1]
-    near = keys > queries - window  # [T, S]
-    return near & (keys <= queries if mask is None else mask)

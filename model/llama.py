@@ -26,7 +26,8 @@ from model.cache import KVCache
 from model.config import LlamaConfig, RopeKind
 from model.decoder import Decoder
 from model.head import VocabularyHead
-from model.layers import Embedding, Linear, RMSNorm, attention, window_mask
+from model.layers import Embedding, Linear, RMSNorm, attention
+from model.masks import Mask
 from model.rotary import rotary_angles, rotate
 
 
@@ -46,7 +47,7 @@ class Attention(nn.Module):
         self.output = Linear(self.num_heads * self.head_dim, config.hidden_size, bias=False)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Mask | None, cache: KVCache | None
     ) -> Tensor:
         qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [B, T, H+2K, D]
         turned, value = qkv.split_with_sizes((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=2)
@@ -86,7 +87,7 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Mask | None, cache: KVCache | None
     ) -> Tensor:
         x = x + self.attention(self.attention_norm(x), cos, sin, mask, cache)  # [B, T, C]
         out: Tensor = x + self.mlp(self.mlp_norm(x))
@@ -146,24 +147,17 @@ class Llama(Decoder):
         prefix_mask: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
-        num_tokens = input_ids.shape[1]
+        num_tokens, window = input_ids.shape[1], self.config.sliding_window
+        mask: Mask | None
         if cache is not None:
-            position_ids, mask = cache.position_ids(num_tokens), cache.mask(num_tokens)
+            position_ids, mask = cache.position_ids(num_tokens), cache.mask(num_tokens, window=window)
         else:
-            mask = self.mask(document_ids, prefix_mask)
+            mask = self.mask(input_ids, document_ids, prefix_mask, window=window)
             if position_ids is None:
                 position_ids = torch.arange(
                     num_tokens, device=input_ids.device
                 )  # [T], the same for every row
         x = self.embedding(input_ids)  # [B, T, C]
-        if self.config.sliding_window is not None:
-            mask = window_mask(
-                mask,
-                window=self.config.sliding_window,
-                num_queries=num_tokens,
-                num_keys=num_tokens + (0 if cache is None else cache.length),
-                device=x.device,
-            )
         cos, sin = self.angles(position_ids, cache, x.dtype)
         for block in self.blocks:
             x = self.through(block, x, cos, sin, mask, cache)

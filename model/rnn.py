@@ -32,7 +32,8 @@ from model.decoder import Decoder
 from model.encoder import Encoder
 from model.encoder_decoder import EncoderDecoder
 from model.head import VocabularyHead
-from model.layers import Embedding, Linear, full_attention, full_mask
+from model.layers import Embedding, Linear, full_attention
+from model.masks import full_mask
 from model.segments import Segments, segments
 from model.text_head import text_head
 

@@ -23,7 +23,8 @@ from model.cache import KVCache, SourceCache
 from model.config import T5Config
 from model.encoder_decoder import EncoderDecoder
 from model.head import VocabularyHead
-from model.layers import Embedding, Linear, RMSNorm, document_mask, full_attention, full_mask
+from model.layers import Embedding, Linear, RMSNorm, full_attention
+from model.masks import document_mask, full_mask
 
 
 class RelativePositions(nn.Module):

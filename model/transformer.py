@@ -23,7 +23,8 @@ from model.cache import KVCache, SourceCache
 from model.config import TransformerConfig
 from model.encoder_decoder import EncoderDecoder, positions_in_documents
 from model.head import VocabularyHead
-from model.layers import Embedding, Linear, attention, document_mask, full_attention, full_mask
+from model.layers import Embedding, Linear, attention, full_attention
+from model.masks import document_mask, full_mask
 
 
 class SelfAttention(nn.Module):
