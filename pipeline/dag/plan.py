@@ -11,6 +11,7 @@ from pipeline.dag.events import PlannedNode, Status
 from pipeline.dag.fingerprint import DigestMemory, content_digest, differences, fingerprint, payload
 from pipeline.dag.folder import machine_cache
 from pipeline.dag.graph import Edge, Graph
+from pipeline.dag.stage import Source
 from pipeline.dag.store import Artifact, Manifest, Store
 from pipeline.errors import ConfigError, InputDataError, close_match
 
@@ -87,6 +88,14 @@ class Planner:
         built = {each.node: each.artifact for each in plan.nodes if each.artifact}
         return {
             name: [built[edge.node].manifest for edge in edges if edge.node in built]
+            for name, edges in self.graph.edges[node].items()
+        }
+
+    def sources(self, node: str, plan: Plan) -> dict[str, list[Source]]:
+        """Port to what the node takes from there."""
+        built = {each.node: each.artifact.folder for each in plan.nodes if each.artifact}
+        return {
+            name: [Source(self.graph.stages[edge.node], built.get(edge.node)) for edge in edges]
             for name, edges in self.graph.edges[node].items()
         }
 

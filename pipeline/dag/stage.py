@@ -140,7 +140,12 @@ class Stage:
         return {}
 
     def foresee(
-        self, inputs: "Mapping[str, list[Manifest]]", resources: Resources, *, measured: Folder
+        self,
+        inputs: "Mapping[str, list[Manifest]]",
+        resources: Resources,
+        *,
+        measured: Folder,
+        sources: "Mapping[str, list[Source]]",
     ) -> "Foresight":
         """All that `plan` can say: the estimate, and what doing it takes.
 
@@ -148,8 +153,9 @@ class Stage:
             inputs: the manifests of those inputs that are built already.
             resources: what the node may use.
             measured: where the store keeps what was measured of such work.
+            sources: what it takes from, by port.
         """
-        del measured
+        del measured, sources
         return Foresight(self.estimate(inputs, resources))
 
     def announced(self, inputs: "Mapping[str, list[Input]]") -> tuple[str, ...]:
@@ -171,6 +177,15 @@ class Stage:
     def run(self, context: "StageContext") -> "StageResult":
         """Do the work: write the artifact's files under `context.output`."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A node that another takes from."""
+
+    stage: Stage
+    folder: Folder | None
+    "Of its artifact; None: it is still to be built."
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from model.config import ADDED_LATER, ModelConfig
+from model.config import ADDED_LATER, ModelConfig, config_from_dict
 from pipeline.dag.folder import Folder, open_folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import (
     ExternalFile,
+    Foresight,
     Problem,
+    Source,
     Stage,
     StageContext,
     StageResult,
@@ -21,9 +23,11 @@ from pipeline.dag.stage import (
 )
 from pipeline.dag.store import Manifest
 from pipeline.stages import training_node
-from pipeline.stages.init_from import files_of, import_weights, init_problems, local_folder
+from pipeline.stages.init_from import config_ahead, files_of, import_weights, init_problems, local_folder
+from pipeline.stages.pretrain import Pretrain
 from pipeline.training.config import Packing, TrainingConfig
 from pipeline.training.objective import Objective, objective_of_classes
+from pipeline.training.pace import Paces
 
 if TYPE_CHECKING:
     from data.tokenizer import Tokenizer
@@ -98,6 +102,36 @@ class Finetune(TrainingConfig, Stage):
             [self.inputs.tokens], inputs.get("tokens", []), seq_len=self.seq_len, packing=None
         )
         return training_node.length_estimate(self, ahead)
+
+    def foresee(
+        self,
+        inputs: Mapping[str, list[Manifest]],
+        resources: Resources,
+        *,
+        measured: Folder,
+        sources: Mapping[str, list[Source]],
+    ) -> Foresight:
+        length = self.estimate(inputs, resources)
+        model = self._model_ahead(sources)
+        if model is None or model.vocab_size is None or training_node.fitting_problems(model, self):
+            return Foresight(length)
+        return training_node.foresee(
+            model,
+            training_node.training_config(self),
+            resources,
+            estimated=length | training_node.work_of(model, self, length),
+            vocab_size=model.vocab_size,
+            paces=Paces(measured),
+        )
+
+    def _model_ahead(self, sources: Mapping[str, list[Source]]) -> ModelConfig | None:
+        """The model that it begins from, as far as that can be told without making or fetching it."""
+        if self.init_from:
+            return config_ahead(self.init_from)
+        (source,) = sources["model"]
+        if source.folder is None:
+            return source.stage.model if isinstance(source.stage, Pretrain) else None
+        return config_from_dict(source.folder.read_json("model.json"))
 
     def reported_metrics(self) -> tuple[str, ...]:
         of_classes = objective_of_classes(self.classes) if self.classes else Objective.causal_lm

@@ -4,9 +4,11 @@ import json
 import re
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from model.config import ModelConfig, config_from_dict
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import ExternalFile, Problem
 from pipeline.errors import ConfigError
@@ -46,6 +48,20 @@ def local_folder(init_from: str) -> Path:
     except (OSError, ValueError) as error:
         raise _not_found(init_from, str(error).splitlines()[0]) from error
     return found.parent
+
+
+def config_ahead(init_from: str) -> ModelConfig | None:
+    """The model's config, where it lies on this machine and is one of ours; nothing is fetched for it."""
+    folder = Path(init_from).expanduser()
+    if (folder / "model.json").is_file():
+        return config_from_dict(json.loads((folder / "model.json").read_text(encoding="utf-8")))
+    if not (folder / CONFIG).is_file():
+        return None
+    from model.hf.families import from_hf_config
+
+    with suppress(ValueError):  # which the import will say
+        return from_hf_config(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    return None
 
 
 def weight_files(folder: Path) -> list[str]:

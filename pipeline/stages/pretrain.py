@@ -11,6 +11,7 @@ from pipeline.dag.resources import Resources
 from pipeline.dag.stage import (
     Foresight,
     Problem,
+    Source,
     Stage,
     StageContext,
     StageResult,
@@ -110,8 +111,14 @@ class Pretrain(TrainingConfig, Stage):
         )
 
     def foresee(
-        self, inputs: Mapping[str, list[Manifest]], resources: Resources, *, measured: Folder
+        self,
+        inputs: Mapping[str, list[Manifest]],
+        resources: Resources,
+        *,
+        measured: Folder,
+        sources: Mapping[str, list[Source]],
     ) -> Foresight:
+        del sources
         return training_node.foresee(
             self.model,
             training_node.training_config(self),

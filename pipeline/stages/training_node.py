@@ -81,10 +81,14 @@ def estimate(
     known = length_estimate(config, num_sequences)
     if model.vocab_size is None and vocab_size is None:
         return known
-    sized = model.with_vocab_size(vocab_size or 0)
-    known["parameters"] = num_parameters(sized)
-    if "tokens" in known:
-        known["flops"] = config.flops_per_token(sized, config.seq_len) * known["tokens"]
+    return known | work_of(model.with_vocab_size(vocab_size or 0), config, known)
+
+
+def work_of(model: ModelConfig, config: TrainingConfig, length: Mapping[str, float]) -> dict[str, float]:
+    """Parameters, and the FLOPs of a length in which the tokens are known; of a model with its vocabulary."""
+    known: dict[str, float] = {"parameters": num_parameters(model)}
+    if "tokens" in length:
+        known["flops"] = config.flops_per_token(model, config.seq_len) * length["tokens"]
     return known
 
 

@@ -57,7 +57,10 @@ def _facts(session: Session, plan: Plan, each: NodePlan, seconds: float | None) 
     known = session.planner.known_inputs(each.node, plan)
     needed = each.status in (Status.RUN, Status.WAIT)
     stage, measured = session.graph.stages[each.node], session.store.measured
-    foresight = stage.foresee(known, resources, measured=measured) if needed else Foresight({})
+    sources = session.planner.sources(each.node, plan)
+    foresight = (
+        stage.foresee(known, resources, measured=measured, sources=sources) if needed else Foresight({})
+    )
     return {
         "node": each.node,
         "stage": each.stage,

@@ -1,6 +1,7 @@
 """What `plan` can say of a training before it runs: its length in epochs of tokens that are there."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -8,7 +9,9 @@ from data.corruption import SpanCorruption, TokenMasking
 from model.config import CONFIGS, LlamaConfig
 from pipeline.dag.folder import open_folder
 from pipeline.dag.resources import Resources
+from pipeline.dag.stage import Source
 from pipeline.dag.store import Manifest, ManifestFile
+from pipeline.stages.finetune import Finetune
 from pipeline.stages.pretrain import Pretrain
 from pipeline.stages.training_node import ranks_here, sequences_ahead, training_config
 from pipeline.training.config import Packing
@@ -67,7 +70,7 @@ def test_a_measured_training_is_planned_by_its_measurement(tmp_path):
     config = training_config(stage)
 
     def foreseen():
-        return stage.foresee({}, resources, measured=measured)
+        return stage.foresee({}, resources, measured=measured, sources={})
 
     assert foreseen().seconds is None
     pace = Pace(cpu_name(), 0.5, 1 << 20, 1e9, 0.2, 2)
@@ -128,7 +131,53 @@ def test_settings_that_do_not_go_together_are_refused(architecture, settings, fi
 def test_every_training_is_foreseen(tmp_path, architecture):
     stage = pretrain(architecture)
     stage.model.vocab_size, stage.model.num_layers = 500, 2
-    found = stage.foresee({}, Resources(num_workers=1), measured=open_folder(str(tmp_path)))
+    found = stage.foresee({}, Resources(num_workers=1), measured=open_folder(str(tmp_path)), sources={})
     assert found.figures["GiB activations"] > 0
     estimated = any("activations" in remark and "estimate" in remark for remark in found.remarks)
     assert estimated == (architecture not in ("gpt2", "llama", "rnn"))
+
+
+SMALL = LlamaConfig(
+    vocab_size=512, hidden_size=64, intermediate_size=128, num_layers=2, num_heads=4, num_kv_heads=4
+)
+
+
+def foreseen_finetune(tmp_path, *, init_from="", sources=None):
+    stage = Finetune(num_steps=100, warmup_steps=1, seq_len=64, global_batch_tokens=1024, init_from=init_from)
+    measured = open_folder(str(tmp_path / "measured"))
+    return stage.foresee({}, Resources(num_workers=1), measured=measured, sources=sources or {})
+
+
+def test_a_finetune_is_foreseen_by_the_model_that_it_begins_from(tmp_path):
+    model = tmp_path / "built"
+    model.mkdir()
+    (model / "model.json").write_text(json.dumps(SMALL.to_dict()))
+    pretrained = Pretrain(model=SMALL, seq_len=64, global_batch_tokens=1024, num_steps=100, warmup_steps=1)
+    told = foreseen_finetune(tmp_path, sources={"model": [Source(pretrained, None)]})
+    assert told.figures["GiB activations"] > 0
+    assert told.figures["flops"] > 0
+    (source,) = [Source(Finetune(), open_folder(str(model)))]
+    assert foreseen_finetune(tmp_path, sources={"model": [source]}) == told
+    assert foreseen_finetune(tmp_path, init_from=str(model)) == told
+    measured = open_folder(str(tmp_path / "measured"))
+    alone = pretrained.foresee({}, Resources(num_workers=1), measured=measured, sources={})
+    assert alone.figures == told.figures
+
+
+def test_a_finetune_of_a_hugging_face_folder_is_foreseen_by_its_config(tmp_path):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    values = {"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128}
+    more = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4}
+    (folder / "config.json").write_text(json.dumps(values | more))
+    sources = {"model": [Source(Pretrain(model=SMALL), None)]}
+    told = foreseen_finetune(tmp_path, init_from=str(folder))
+    assert told.figures["parameters"] == foreseen_finetune(tmp_path, sources=sources).figures["parameters"]
+
+
+@pytest.mark.parametrize("content", [None, '{"model_type": "mamba"}'])
+def test_a_finetune_of_an_unknown_model_is_foreseen_in_its_length_alone(tmp_path, content):
+    if content:
+        (tmp_path / "config.json").write_text(content)
+    found = foreseen_finetune(tmp_path, init_from=str(tmp_path) if content else "someone/elsewhere")
+    assert found.figures == {"steps": 100, "tokens": 102_400}
