@@ -45,9 +45,14 @@ def test_every_shipped_recipe_is_offered():
     assert {"quickstart", "gpt2_124m", "llama_1b"} <= set(RECIPES)
 
 
+@pytest.fixture(scope="module")
+def _schemas():
+    compose_recipe()  # puts them into Hydra's store
+
+
+@pytest.mark.usefixtures("_schemas")
 @pytest.mark.parametrize("path", GROUPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_shipped_group_member_composes_without_a_problem(path):
-    compose_recipe()  # puts the schemas into Hydra's store
     with initialize_config_module("conf", version_base=None):
         composed = compose(f"{path.parent.name}/{path.stem}")
     config: Any = OmegaConf.to_object(composed[path.parent.name])

@@ -39,7 +39,7 @@ FAMILIES = {
     "rnn_seq2seq": (RnnSeq2SeqConfig(**SHAPE), {}),
     "llama": (LlamaConfig(**HEADS, num_kv_heads=2), {"objective": Objective.prefix_lm}),
 }
-CHANGES = {"learning_rate": 1e-2, "num_steps": 24, "eval_every_steps": 12}
+CHANGES = {"learning_rate": 1e-2, "num_steps": 12, "eval_every_steps": 6}
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_one_name_is_a_number_and_several_are_classes(brief):
 def on_two_ranks(runs, make_family_job):
     """Every family, in small micro batches and with its weights in two parts."""
     orders = [
-        runs.order(make_family_job(name), f"{name}-2", micro_batch_size=2, zero_stage=3) for name in FAMILIES
+        runs.order(make_family_job(name), f"{name}-2", micro_batch_size=4, zero_stage=3) for name in FAMILIES
     ]
     runs.run(orders, world_size=2)
     return runs
@@ -164,7 +164,7 @@ def test_two_ranks_learn_what_one_does(on_two_ranks, here, make_family_job, name
     here.run(make_family_job(name), "one", micro_batch_size=8)
     one, two = here.losses("one"), on_two_ranks.losses(f"{name}-2")
     assert two == pytest.approx(one, abs=1e-4)
-    assert sum(one[-4:]) < sum(one[:4]) - 2
+    assert sum(one[-4:]) < sum(one[:4]) - 1
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 STAGES, BF16_STAGES = (0, 2, 3), (1,)
 "ZeRO 1 and 2 differ in bf16 only."
-NUM_STEPS = 20
+NUM_STEPS = 12
 RATES = {OptimizerKind.sgd: 0.3, OptimizerKind.lion: 1e-3, OptimizerKind.muon: 3e-3}
 TOLERANCES = {OptimizerKind.sgd: 1e-4, OptimizerKind.lion: 5e-3, OptimizerKind.muon: 5e-3}
 """Sums in another order differ in the last bits. A sign, and a matrix that is rounded to bf16, make more of that."""
@@ -45,8 +45,8 @@ def trained(runs, make_job):
                 job_of(make_job, kind, precision),
                 name_of(kind, stage, world_size, precision),
                 zero_stage=stage,
-                micro_batch_size=2,
-                checkpoint_every_steps=10,
+                micro_batch_size=4,
+                checkpoint_every_steps=6,
             )
             for kind, (precision, stage) in itertools.product(RATES, cases)
         ]
@@ -112,7 +112,7 @@ def plain(make_job, plain_losses):
 def test_fp32_losses_are_those_of_a_plain_loop(trained, plain, kind, stage, world_size):
     losses = trained.losses(name_of(kind, stage, world_size))
     assert losses == pytest.approx(plain[kind], abs=TOLERANCES[kind])
-    assert losses[-1] < losses[0] - 0.2
+    assert losses[-1] < losses[0] - 0.05
     (mean,) = evaluated(trained, name_of(kind, stage, world_size))
     assert [mean] == pytest.approx(evaluated(trained, name_of(kind, 0, 1)), abs=TOLERANCES[kind])
 
@@ -136,7 +136,7 @@ def test_a_checkpoint_continues_on_another_topology(trained, make_job, moves):
         order = trained.order(
             job_of(make_job, kind), f"moved-{kind.value}-{ranks}-{stage}", zero_stage=next_stage
         )
-        halfway = trained.root / name_of(kind, stage, ranks) / "scratch/step-00000010"
+        halfway = trained.root / name_of(kind, stage, ranks) / "scratch/step-00000006"
         order["scratch"].upload(halfway, halfway.name)
         orders.setdefault(next_ranks, []).append(order)
     for world_size, of_world in orders.items():

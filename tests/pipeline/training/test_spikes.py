@@ -190,7 +190,7 @@ def test_two_ranks_decide_as_one(runs, make_spiky):
     for world_size in (1, 2):
         orders = [
             runs.order(
-                make_spiky(policy), f"spikes-{policy.name}-{world_size}", zero_stage=2, micro_batch_size=2
+                make_spiky(policy), f"spikes-{policy.name}-{world_size}", zero_stage=2, micro_batch_size=4
             )
             for policy in POLICIES
         ]
