@@ -10,8 +10,8 @@ from typing import Any
 from pipeline.dag.events import PlannedNode, Status
 from pipeline.dag.fingerprint import DigestMemory, content_digest, differences, fingerprint, payload
 from pipeline.dag.folder import machine_cache
+from pipeline.dag.foresight import Source
 from pipeline.dag.graph import Edge, Graph
-from pipeline.dag.stage import Source
 from pipeline.dag.store import Artifact, Manifest, Store
 from pipeline.errors import ConfigError, InputDataError, close_match
 

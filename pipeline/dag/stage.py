@@ -7,6 +7,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from pipeline.dag.folder import Folder
+from pipeline.dag.foresight import Foresight, Source
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError
 
@@ -145,8 +146,8 @@ class Stage:
         resources: Resources,
         *,
         measured: Folder,
-        sources: "Mapping[str, list[Source]]",
-    ) -> "Foresight":
+        sources: Mapping[str, list[Source]],
+    ) -> Foresight:
         """All that `plan` can say: the estimate, and what doing it takes.
 
         Args:
@@ -177,27 +178,6 @@ class Stage:
     def run(self, context: "StageContext") -> "StageResult":
         """Do the work: write the artifact's files under `context.output`."""
         raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Source:
-    """A node that another takes from."""
-
-    stage: Stage
-    folder: Folder | None
-    "Of its artifact; None: it is still to be built."
-
-
-@dataclass(frozen=True)
-class Foresight:
-    """What `plan` can say of a node beforehand."""
-
-    figures: dict[str, float]
-    "The estimate, and what doing it takes, such as GiB of a rank, by name."
-    remarks: list[str] = field(default_factory=list)
-    "In words, such as which settings would be chosen and why."
-    seconds: float | None = None
-    "How long it will take, where there is something better to go by than what other nodes of the stage took."
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from model.config import ADDED_LATER, ModelConfig, config_from_dict
 from pipeline.dag.folder import Folder, open_folder
+from pipeline.dag.foresight import Foresight, Source
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import (
     ExternalFile,
-    Foresight,
     Problem,
-    Source,
     Stage,
     StageContext,
     StageResult,

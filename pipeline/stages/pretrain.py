@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 from data.mixture import MixtureRules
 from model.config import ModelConfig
 from pipeline.dag.folder import Folder
+from pipeline.dag.foresight import Foresight, Source
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import (
-    Foresight,
     Problem,
-    Source,
     Stage,
     StageContext,
     StageResult,

@@ -9,8 +9,9 @@ import psutil
 from model.config import ModelConfig
 from model.flops import num_parameters
 from pipeline.cluster import usable_cores
+from pipeline.dag.foresight import Foresight
 from pipeline.dag.resources import Resources
-from pipeline.dag.stage import Foresight, Input, Problem, StageContext, StageResult, below, refuse_first
+from pipeline.dag.stage import Input, Problem, StageContext, StageResult, below, refuse_first
 from pipeline.dag.store import Manifest
 from pipeline.errors import ConfigError
 from pipeline.stages.sharding import ARROW

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from pipeline.dag.events import Status
 from pipeline.dag.forecast import forecast
+from pipeline.dag.foresight import Foresight
 from pipeline.dag.plan import NodePlan, Plan
-from pipeline.dag.stage import Foresight
 from pipeline.report import numbers
 from pipeline.verbs.probing import probe_nodes
 from pipeline.verbs.session import (

@@ -8,8 +8,8 @@ import pytest
 from data.corruption import SpanCorruption, TokenMasking
 from model.config import CONFIGS, LlamaConfig
 from pipeline.dag.folder import open_folder
+from pipeline.dag.foresight import Source
 from pipeline.dag.resources import Resources
-from pipeline.dag.stage import Source
 from pipeline.dag.store import Manifest, ManifestFile
 from pipeline.stages.finetune import Finetune
 from pipeline.stages.pretrain import Pretrain
