@@ -4,11 +4,14 @@ A document of more than T targets is cut into pieces of T. Pieces are fitted int
 decreasing, which cuts the truncations of concatenation to those that length forces (Ding et al. 2024, "Fewer
 Truncations Improve Language Modeling"). Pieces of one length are placed together, as in histogram packing (Krell et
 al. 2021, "Efficient Sequence Packing without Cross-contamination"), so that time grows with T and not with the corpus.
-Memory is 12 bytes for each piece and as much for each sequence.
+Memory does not grow with the corpus: pieces are fitted WINDOW_PIECES and some at a time, and the table of where they
+lie, 12 bytes for each piece and as much for each sequence, is a mapped file below TMPDIR.
 """
 
 from bisect import bisect_left, insort
+from collections.abc import Iterator
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +20,10 @@ from data.errors import DataError
 from data.packed import Boundaries
 from data.packing import Ints
 from data.shards import TokenShards
+from data.spilled import SpilledArray
+
+WINDOW_PIECES = 1 << 17
+"""So many are fitted among each other that next to no room is left; a window ends with a record batch."""
 
 
 class Fit(Enum):
@@ -41,7 +48,15 @@ class FittedSequences(SequencePool):
         boundaries: Boundaries = Boundaries.ignore,
     ) -> None:
         self.shards, self.seq_len, self.boundaries = shards, seq_len, boundaries
-        begins, lengths = _pieces(shards.read_row_starts(), seq_len)
+        begins, lengths = SpilledArray(np.int64), SpilledArray(np.int32)
+        offsets, targets = SpilledArray(np.int64), SpilledArray(np.int32)  # at most seq_len each
+        offsets.append([0])
+        for window in _windows(shards, seq_len):
+            laid = _laid_out(*window, seq_len, fit)
+            offsets.append(len(begins) + laid.ends)
+            begins.append(laid.begins)
+            lengths.append(laid.lengths)
+            targets.append(laid.targets)
         if not len(begins):
             raise DataError(
                 f"none of {shards.num_rows} documents has a token to learn",
@@ -49,13 +64,8 @@ class FittedSequences(SequencePool):
                 allowed="documents of more than their end-of-text id",
                 do="add text",
             )
-        bins = best_fit(lengths, seq_len) if fit is Fit.best else np.arange(len(begins))
-        order = np.lexsort((begins, bins))
-        self._begins, self._lengths = begins[order], lengths[order].astype(np.int32)
-        self._offsets = np.concatenate(([0], np.cumsum(np.bincount(bins))))
-        self._targets = np.add.reduceat(self._lengths, self._offsets[:-1]).astype(
-            np.int32
-        )  # at most seq_len each
+        self._begins, self._lengths = begins.mapped(), lengths.mapped()
+        self._offsets, self._targets = offsets.mapped(), targets.mapped()
 
     @property
     def num_sequences(self) -> int:
@@ -104,6 +114,47 @@ class FittedSequences(SequencePool):
         if self.boundaries is Boundaries.mask:
             batch["document_ids"][place, here] = document
             batch["position_ids"][place, here] = np.arange(here.stop - here.start)
+
+
+class _Layout(NamedTuple):
+    """The pieces of a window, sequence after sequence, each in the order of the rows."""
+
+    begins: Ints
+    "First tokens, [num_pieces]."
+    lengths: Ints
+    "Targets, [num_pieces]."
+    ends: Ints
+    "The number of pieces up to each sequence's last, [num_sequences]."
+    targets: Ints
+    "Of each sequence, [num_sequences]."
+
+
+def _laid_out(begins: Ints, lengths: Ints, seq_len: int, fit: Fit) -> _Layout:
+    bins = best_fit(lengths, seq_len) if fit is Fit.best else np.arange(len(begins))
+    order = np.lexsort((begins, bins))
+    begins, lengths = begins[order], lengths[order]
+    ends = np.cumsum(np.bincount(bins))
+    return _Layout(begins, lengths, ends, np.add.reduceat(lengths, np.append(0, ends[:-1])))
+
+
+def _windows(shards: TokenShards, seq_len: int) -> Iterator[tuple[Ints, Ints]]:
+    """`_pieces` of so many record batches at a time as have WINDOW_PIECES, none of them empty."""
+    held: list[tuple[Ints, Ints]] = []
+    for row_starts in shards.starts_by_batch():
+        held.append(_pieces(row_starts, seq_len))
+        if sum(len(begins) for begins, _ in held) >= WINDOW_PIECES:
+            yield _joined(held)
+            held = []
+    begins, lengths = _joined(held)
+    if len(begins):
+        yield begins, lengths
+
+
+def _joined(parts: list[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
+    none = np.empty(0, np.int64)
+    return np.concatenate([none, *(each for each, _ in parts)]), np.concatenate(
+        [none, *(each for _, each in parts)]
+    )
 
 
 def _pieces(row_starts: Ints, seq_len: int) -> tuple[Ints, Ints]:

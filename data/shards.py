@@ -218,16 +218,12 @@ class TokenShards:
     @cached_property
     def row_starts(self) -> NDArray[np.int64]:
         """[num_rows + 1]: row r is the tokens [row_starts[r], row_starts[r + 1]) of the concatenation."""
-        return self.read_row_starts()
+        return np.concatenate([np.zeros(1, np.int64), *(starts[1:] for starts in self.starts_by_batch())])
 
-    def read_row_starts(self) -> NDArray[np.int64]:
-        """`row_starts`, not kept here: for whoever needs it once."""
-        sizes = [np.diff(offsets) for offsets in self._offsets]
-        return (
-            np.concatenate(([0], np.cumsum(np.concatenate(sizes, dtype=np.int64))))
-            if sizes
-            else np.zeros(1, np.int64)
-        )
+    def starts_by_batch(self) -> Iterator[NDArray[np.int64]]:
+        """`row_starts` of one record batch after another, each with its end: for whoever need not hold them all."""
+        for offsets, first in zip(self._offsets, self.tokens.starts[:-1], strict=True):
+            yield offsets.astype(np.int64) + (first - int(offsets[0]))
 
     def row_of(self, token: int) -> int:
         """The row that a token of the concatenation is in."""

@@ -1,8 +1,12 @@
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data import fitted, ipc
 from data.batches import IGNORED
 from data.errors import DataError
 from data.fitted import Fit, FittedSequences, best_fit
@@ -38,14 +42,43 @@ def test_many_pieces_are_fitted_tightly():
     assert lengths.sum() / ((bins.max() + 1) * 2048) > 0.99
 
 
+def test_windows_of_pieces_leave_next_to_no_room(write_shards, monkeypatch):
+    monkeypatch.setattr(ipc, "BATCH_ROWS", 500)
+    lengths = np.random.default_rng(0).integers(2, 257, size=6_000)
+    shards = write_shards([[1] * length for length in lengths])
+    fills = []
+    for window in (2_000, fitted.WINDOW_PIECES):
+        monkeypatch.setattr(fitted, "WINDOW_PIECES", window)
+        fills.append(FittedSequences(shards, seq_len=256).fill)
+    assert 0.98 < fills[0] < fills[1]
+
+
+def test_a_temporary_folder_without_room_is_named(write_shards):
+    shards = write_shards([[1, 2, 0]] * 2_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(DataError, match="cannot be kept: File too large") as caught:
+            FittedSequences(shards, seq_len=4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert Path(caught.value.where).is_dir()
+    assert "TMPDIR" in caught.value.do
+
+
 @st.composite
 def rows(draw):
     return [[*range(1, n), 0] for n in draw(st.lists(st.integers(1, 40), min_size=1, max_size=12))]
 
 
+@pytest.mark.parametrize("window", [1, fitted.WINDOW_PIECES])
 @function_fixtures
 @given(rows=rows(), seq_len=st.integers(1, 20), fit=st.sampled_from(Fit))
-def test_every_token_but_a_documents_first_is_a_target_once(write_shards, rows, seq_len, fit):
+def test_every_token_but_a_documents_first_is_a_target_once(
+    write_shards, monkeypatch, rows, seq_len, fit, window
+):
+    monkeypatch.setattr(fitted, "WINDOW_PIECES", window)
+    monkeypatch.setattr(ipc, "BATCH_ROWS", 3)
     shards = write_shards(rows[:4], rows[4:])
     if max(map(len, rows)) == 1:
         with pytest.raises(DataError, match="a token to learn"):
