@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model import chunked_attention
 from model.masks import Mask
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def attention(query: Tensor, *, key: Tensor, value: Tensor, mask: Mask | None) -
     )
     if query.shape[1] == 1:
         return _of_one_query(query, key=key, value=value, mask=mask)
+    if chunked_attention.takes(query, mask) and query.shape[1] == key.shape[1]:
+        return chunked_attention.causal_attention(query, key=key, value=value)
     out = F.scaled_dot_product_attention(
         query.transpose(1, 2),  # [B, H, T, D]
         key.transpose(1, 2),
