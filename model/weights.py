@@ -15,6 +15,7 @@ from torch import Tensor
 
 from model.base import LanguageModel
 from model.config import BertConfig, ModelConfig, RnnEncoderConfig, config_from_dict
+from model.products import provide_bf16_products
 from model.registry import build_model
 from model.text_head import text_head
 
@@ -64,6 +65,8 @@ def load_model(folder: Path) -> LanguageModel:
 def model_from(config: ModelConfig, state_dict: Mapping[str, Tensor]) -> LanguageModel:
     """A model in evaluation mode that holds these very tensors: no copy, no initialisation, their dtype and device."""
     check_state_dict(config, state_dict)
+    if any(tensor.dtype is torch.bfloat16 for tensor in state_dict.values()):
+        provide_bf16_products()
     with torch.device("meta"):
         model = build_model(config)
     tensors = {name: state_dict[name] for name in expected_shapes(config)}

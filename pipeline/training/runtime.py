@@ -9,13 +9,16 @@ from typing import Any
 
 import torch
 
+from model.products import provide_bf16_products
+
 NEVER_COMPILED = ("deepspeed_shm_comm", "deepspeed_ccl_comm")
 """DeepSpeed's C++ collectives for CPU ranks: a compiler's minute of work. Torch ships gloo, which needs none of it."""
 
 
 def prepare_process(*, threads: int) -> None:
-    """Fix the number of threads and the accelerator, before DeepSpeed is imported."""
+    """Fix threads, accelerator, and what bf16 is computed with, before DeepSpeed is imported."""
     torch.set_num_threads(threads)
+    provide_bf16_products()
     warnings.filterwarnings(
         "ignore", category=FutureWarning, module="torch"
     )  # DeepSpeed's use of torch.distributed
