@@ -41,6 +41,10 @@ class Linear(nn.Linear):
 
 def is_few_rows(x: Tensor) -> bool:
     """Whether x [.., C] is what a writing model reads at once, on the CPU: calls cost more than their arithmetic."""
+    if (
+        torch.compiler.is_compiling()
+    ):  # which cannot look at what follows, and would compile the parts around it
+        return False
     return (
         torch.is_inference_mode_enabled() and x.device.type == "cpu" and x.numel() <= FEW_ROWS * x.shape[-1]
     )

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch._functorch import config as functorch
 
 from model.base import LanguageModel
 from model.head import cross_entropy
@@ -71,7 +72,13 @@ def has_compiler() -> bool:
 
 
 def compile_blocks(model: LanguageModel) -> None:
-    """A block once for every shape, the head once for all: so what was computed before changes nothing."""
+    """A block once for every shape, the head once for all: so what was computed before changes nothing.
+
+    What comes of it is kept on this machine, and a resumed run finds it there.
+    """
+    functorch.autograd_cache_allow_custom_autograd_functions = (
+        True  # our attention's; its code is part of the key
+    )
     assert isinstance(model.blocks, nn.ModuleList)
     for block in model.blocks:
         block.compile(dynamic=False)

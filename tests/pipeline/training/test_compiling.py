@@ -8,10 +8,11 @@ import torch
 
 from model.config import GPT2Config, LlamaConfig, RnnConfig
 from model.llama import Llama
+from model.registry import build_model
 from model.rnn import Rnn
 from pipeline.dag.resources import Recomputation, Resources
 from pipeline.errors import ConfigError
-from pipeline.training.compiling import LEAST_FLOPS, has_compiler, is_compiled
+from pipeline.training.compiling import LEAST_FLOPS, compile_blocks, has_compiler, is_compiled
 from pipeline.training.config import Precision
 
 CPU = torch.device("cpu")
@@ -63,6 +64,25 @@ def test_what_cannot_be_compiled_is_refused_where_it_is_asked_for():
         with pytest.raises(ConfigError, match=word) as refused:
             compiled(**asked)
         assert refused.value.where == "resources.compile"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "masked"), [(GPT2Config, True), (LlamaConfig, False)])
+def test_a_block_is_one_graph_and_can_be_kept_for_the_next_start(kind, masked):
+    from torch._dynamo.utils import counters  # two seconds that only this costs
+
+    shape = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_seq_len": 128}
+    shape |= {"num_kv_heads": 2, "intermediate_size": 64} if kind is LlamaConfig else {}
+    model = build_model(kind(vocab_size=16, **shape))
+    torch.compiler.reset()
+    counters.clear()
+    compile_blocks(model)
+    input_ids = torch.zeros(2, 128, dtype=torch.int64)
+    document_ids = torch.arange(128).expand(2, -1) // 50 if masked else None
+    model.hidden(input_ids, document_ids=document_ids).sum().backward()
+    assert counters["frames"]["ok"] == 1
+    assert not counters["graph_break"]
+    assert not counters["aot_autograd"]["autograd_cache_bypass"]
 
 
 @pytest.mark.slow
