@@ -93,6 +93,8 @@ class Engine:
                 config=deepspeed_config(config, resources, split, num_weights=num_weights),
                 dist_init_required=False,
             )
+        if config.precision is Precision.fp32 and self.stage in (1, 2) and not resources.offload_optimizer:
+            _share_weights(self.deepspeed.optimizer)
         scaled = config.precision is Precision.fp16
         self.loss_scale = LossScale(self.deepspeed.optimizer.loss_scaler) if scaled else None
         # With one rank there is nobody to average with, yet without this every gradient would be copied twice. Other
@@ -219,6 +221,18 @@ def little_to_collect() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def _share_weights(wrapped: Any) -> None:
+    """Let the optimizer of ZeRO 1 or 2 update the rank's part of the weights in their place.
+
+    DeepSpeed has it update a copy in fp32, which it then writes into the weights: of fp32 weights, the same numbers.
+    """
+    for own, parts in zip(
+        wrapped.single_partition_of_fp32_groups, wrapped.parallel_partitioned_bit16_groups, strict=True
+    ):
+        own.data = parts[dist.get_rank()].data
+    wrapped._link_all_hp_params()  # noqa: SLF001 - views of the copies, which are gone then
 
 
 def _nothing(*_args: Any, **_kwargs: Any) -> None:

@@ -76,7 +76,8 @@ def memory_of_rank(
     count = num_parameters(model)
     wide = FP32 if config.precision is Precision.fp32 else HALF
     weights = _weights(count, wide, zero_stage, split.world_size)
-    master = 0 if zero_stage == 0 and wide == FP32 else count
+    in_place = wide == FP32 and zero_stage < WEIGHTS_STAGE and not (offload_optimizer and zero_stage > 0)
+    master = 0 if in_place else count
     optimizer = FP32 * -(-(master + _states(model, config)) // (split.world_size if zero_stage > 0 else 1))
     activations = _activations(model, config, split.micro_batch_size, wide, recomputation, on_gpu=on_gpu)
     logits = _logits(model, wide, on_gpu=on_gpu)

@@ -12,6 +12,7 @@ from pipeline.training.memory import (
     HEAD_CHUNK_TOKENS,
     memory_of_rank,
 )
+from tests.pipeline.training.conftest import tiny_model, tiny_training
 
 MODEL = LlamaConfig(vocab_size=32000)  # 7B
 
@@ -29,8 +30,9 @@ def test_the_paper_s_sixteen_bytes_a_parameter():
     assert memory.gradients == 4 * count  # summed in fp32, two bytes more; those in bf16 are gone at once
 
 
-def test_fp32_on_one_rank_keeps_weights_gradients_and_two_states():
-    memory = memory_on(1, 0, precision=Precision.fp32)
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_fp32_on_one_rank_keeps_weights_gradients_and_two_states(stage):
+    memory = memory_on(1, stage, precision=Precision.fp32)
     assert memory.weights + memory.gradients + memory.optimizer == 16 * num_parameters(MODEL)
 
 
@@ -39,7 +41,7 @@ def test_each_stage_needs_less_than_the_one_before():
     assert totals == sorted(totals, reverse=True)
 
 
-@pytest.mark.parametrize("stage", [0, 1])
+@pytest.mark.parametrize("stage", [0, 3])
 @pytest.mark.parametrize("kind", list(OptimizerKind))
 def test_optimizer_states_are_what_the_optimizer_keeps(kind, stage):
     """Counted in a real optimizer of a small model after a step."""
@@ -110,7 +112,7 @@ def test_a_checkpoint_copies_the_weights_and_all_states(kind):
         seq_len=2048, global_batch_tokens=2048 * 64, optimizer=kind, precision=Precision.fp32
     )
     split = split_batch(config, world_size=2, micro_batch_size=1)
-    memory = memory_of_rank(MODEL, config, split, zero_stage=1)
+    memory = memory_of_rank(MODEL, config, split, zero_stage=3)
     assert memory.copies == memory.optimizer
 
 
@@ -228,3 +230,29 @@ def test_what_recomputation_keeps_of_a_block_is_alive_after_the_forward_pass(arc
         memory = memory_of_rank(config, training, split, zero_stage=1, recomputation=recomputation)
         counted.append(memory.activations)
     assert counted[1] - counted[0] == pytest.approx(alive[1] - alive[0], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("stage", "precision", "in_place"), [(1, "fp32", True), (2, "fp32", True), (2, "bf16", False)]
+)
+def test_the_optimizer_of_a_rank_updates_fp32_weights_in_their_place(
+    process_group, stage, precision, in_place
+):
+    from model.objectives import CausalLM
+    from model.registry import build_model
+    from pipeline.dag.resources import Resources
+    from pipeline.training.engine import Engine
+    from pipeline.training.fragments import fragments_of, named_parameters, set_weights
+
+    config = tiny_training(precision=Precision[precision])
+    objective = CausalLM(build_model(tiny_model().with_vocab_size(300)))
+    weights = {name: each.detach().clone() for name, each in objective.model.named_parameters()}
+    split = split_batch(config, world_size=1, micro_batch_size=8)
+    engine = Engine(objective, config, resources=Resources(zero_stage=stage), split=split)
+    set_weights(engine, weights)
+    computed_with = dict(named_parameters(engine))
+    for fragment in fragments_of(engine):
+        updated, parameter = fragment.tensors["weight"], computed_with[fragment.name]
+        assert (updated.data_ptr() == parameter.data_ptr()) is in_place
+        assert updated.dtype is fragment.tensors["exp_avg"].dtype
+        assert updated.equal(weights[fragment.name].flatten())
