@@ -94,7 +94,9 @@ def memory_of_rank(
         optimizer=optimizer,
         activations=activations,
         logits=logits,
-        buckets=_buckets(count, wide, zero_stage, split.world_size),
+        buckets=_buckets(
+            count, wide, zero_stage, split.world_size, before=_head_work(model, wide, on_gpu=on_gpu)
+        ),
         update=update,
         copies=copies,
         on_host=on_host if on_gpu else 0,
@@ -205,10 +207,15 @@ def _logits(model: ModelConfig, wide: int, *, on_gpu: bool) -> int:
     of the weight's gradient; where the backward pass begins, the gradient once more, scaled.
     """
     assert model.vocab_size is not None, "vocab_size must be known before memory is counted"
+    return (FP32 + wide) * model.vocab_size * model.hidden_size + _head_work(model, wide, on_gpu=on_gpu)
+
+
+def _head_work(model: ModelConfig, wide: int, *, on_gpu: bool) -> int:
+    """What of it is gone when the blocks' backward pass begins."""
+    assert model.vocab_size is not None
     least = HEAD_CHUNK_LOGITS["accelerator" if on_gpu else "cpu"]
     chunk = max(least, HEAD_CHUNK_TOKENS * model.vocab_size) * (2 * wide + FP32)
-    weight = model.vocab_size * model.hidden_size
-    return (FP32 + wide) * weight + max(chunk, FP32 * weight)
+    return max(chunk, FP32 * model.vocab_size * model.hidden_size)
 
 
 def _is_unsorted(wide: int, stage: int) -> bool:
@@ -233,14 +240,17 @@ def _update(model: ModelConfig, config: TrainingConfig, wide: int, stage: int, r
     return max(work, FP32 * min(count, EXCHANGED_AT_ONCE) if ranks > 1 else 0)
 
 
-def _buckets(count: int, wide: int, stage: int, ranks: int) -> int:
+def _buckets(count: int, wide: int, stage: int, ranks: int, *, before: int) -> int:
     """Also on one rank, which has nobody to send to, where a stage sorts its gradients into partitions.
 
-    They stay from step to step. Stage 3 sends an fp32 copy of what it has gathered.
+    Stage 2 has them during a backward pass alone, from the first gradient on, where `before` is gone. Stage 3 sends an
+    fp32 copy of what it has gathered.
     """
     size = min(count, REDUCE_BUCKET)
     if _is_unsorted(wide, stage):
         return 0
     if stage == 1:
         return FP32 * size
+    if stage < WEIGHTS_STAGE:
+        return max(0, wide * size - before)
     return (wide + (FP32 if stage == WEIGHTS_STAGE and ranks > 1 and wide < FP32 else 0)) * size
