@@ -185,3 +185,18 @@ def offloads_to_disk(resources: Resources) -> bool:
     """Whether that was asked for, or chosen."""
     offloads = resources.offload_optimizer or resources.offload_parameters
     return resources.offload_folder is not None and bool(offloads)
+
+
+def folder_problems(resources: Resources) -> list[Problem]:
+    """A folder for what is offloaded where nothing can be offloaded to it."""
+    if resources.offload_folder is None:
+        return []
+    if resources.offload_optimizer is False and not resources.offload_parameters:
+        what = "there is a folder for what is offloaded, and offload_optimizer is false: nothing is"
+        do = "set offload_optimizer to true or null, or leave offload_folder out (null)"
+        return [Problem("offload_folder", what, "null where nothing is offloaded", do)]
+    if resources.zero_stage is not None and resources.zero_stage < WEIGHTS_STAGE:
+        what = f"ZeRO {resources.zero_stage} offloads to memory alone, not to the folder {resources.offload_folder}"
+        do = "set zero_stage to 3 or null, or leave offload_folder out (null)"
+        return [Problem("zero_stage", what, "3 or null with an offload_folder", do)]
+    return []

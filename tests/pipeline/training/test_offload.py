@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from model.config import LlamaConfig
+from pipeline.config import compose_recipe
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError, StageFailedError
 from pipeline.training.config import OptimizerKind, Precision, TrainingConfig, zero_stage_of
 from pipeline.training.diskmemory import DiskMemory
+from pipeline.training.fit import fitted, memory_with
+from pipeline.training.memory import GIB
 
 BOTH = {"zero_stage": 3, "offload_optimizer": True, "offload_parameters": True}
 IN_PARTS = {"micro_batch_size": 2, "checkpoint_every_steps": 6}
 "Gradients are summed over micro batches, and a checkpoint is taken halfway."
+MODEL = LlamaConfig(vocab_size=32000, hidden_size=2048, intermediate_size=5632, num_layers=16, num_heads=16)
 TRAINING = TrainingConfig(seq_len=2048, global_batch_tokens=2048 * 128)
 
 
@@ -149,6 +154,46 @@ def test_what_lies_there_keeps_its_values_and_its_shape(disk):
     assert torch.equal(moved, values)
     assert moved.data_ptr() != values.data_ptr()
     assert torch.equal(memory.zeros_like(values), torch.zeros_like(values))
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [(["zero_stage=2"], "zero_stage"), (["offload_optimizer=false"], "offload_folder")],
+)
+def test_a_folder_to_which_nothing_is_offloaded_is_refused(settings, where):
+    given = [f"resources.base.{setting}" for setting in ("offload_folder=/fast", *settings)]
+    with pytest.raises(ConfigError) as raised:
+        compose_recipe(given)
+    assert raised.value.where == f"resources.base.{where}"
+    assert all(text for _, text in raised.value.parts())
+
+
+def test_what_is_offloaded_to_it_is_counted_on_no_device_and_on_no_host():
+    resources = Resources(num_workers=8, zero_stage=3, offload_optimizer=True, offload_parameters=True)
+    for num_gpus in (0, 1):
+        resources.num_gpus = num_gpus
+        resources.offload_folder = None
+        without = memory_with(MODEL, TRAINING, resources)
+        resources.offload_folder = "/fast"
+        found = memory_with(MODEL, TRAINING, resources)
+        assert found.total == without.total
+        assert found.on_disk > found.optimizer + found.copies
+        before, after = without.on_device + without.on_host, found.on_device + found.on_host
+        assert before - after == found.on_disk
+
+
+def test_the_folder_is_taken_only_where_nothing_else_fits():
+    def fit(gib, **settings):
+        resources = Resources(num_workers=8, num_gpus=0, **settings)
+        return fitted(MODEL, TRAINING, resources, device_bytes=gib * GIB)
+
+    assert fit(80, offload_folder="/fast").memory.on_disk == 0
+    with pytest.raises(ConfigError, match="does not fit"):
+        fit(6)
+    found = fit(6, offload_folder="/fast")
+    assert found.memory.on_disk > 0
+    assert "/fast" in found.words()
+    assert found.resources.zero_stage == 3
 
 
 def test_what_is_offloaded_to_a_folder_is_offloaded_at_zero_3():
