@@ -55,7 +55,9 @@ class DiskMemory:
         try:
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 os.posix_fallocate(file.fileno(), 0, num_bytes)
-                return torch.frombuffer(mmap.mmap(file.fileno(), num_bytes), dtype=dtype, count=numel)
+                mapped = mmap.mmap(file.fileno(), num_bytes)
+            mapped.madvise(mmap.MADV_SEQUENTIAL)  # the optimizer goes through them in order
+            return torch.frombuffer(mapped, dtype=dtype, count=numel)
         except OSError as error:
             raise self._failure(error, num_bytes) from error
 
