@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from enum import Enum
+from pathlib import PurePosixPath
 from typing import Any
 
 _AT_LEAST_ONE: tuple[str, Callable[[Any], bool]] = (">= 1", lambda value: value >= 1)
@@ -16,6 +17,7 @@ RANGES = {
     "cpus_per_worker": _AT_LEAST_ONE,
     "zero_stage": ("0, 1, 2 or 3", lambda value: value in range(4)),
     "micro_batch_size": _AT_LEAST_ONE,
+    "offload_folder": ("an absolute path", lambda path: PurePosixPath(path).is_absolute()),
     "checkpoint_every_steps": _AT_LEAST_ONE,
     "keep_checkpoints_every_steps": _AT_LEAST_ONE,
     "log_every_steps": _AT_LEAST_ONE,
@@ -63,6 +65,9 @@ class Resources:
     "Keep optimizer states in host memory (ZeRO 1 to 3). None: only where nothing else fits."
     offload_parameters: bool | None = None
     "Keep parameters in host memory (ZeRO 3). None: only where nothing else fits."
+    offload_folder: str | None = None
+    """A folder on a fast disk of every machine, an absolute path: what is offloaded lies there and not in host memory
+    (ZeRO 3). None: host memory."""
     activation_checkpointing: Recomputation | None = None
     "What the backward pass computes again instead of keeping it: none, selective, full. None: the least that fits."
     compile: bool | None = None

@@ -93,7 +93,7 @@ class Finetune(TrainingConfig, Stage):
         return files_of(self.init_from) if self.init_from else []
 
     def resource_problems(self, resources: Resources) -> list[Problem]:
-        return training_node.batch_problems(self, resources)
+        return training_node.resource_problems(self, resources)
 
     def estimate(self, inputs: Mapping[str, list[Manifest]], resources: Resources) -> dict[str, float]:
         del resources

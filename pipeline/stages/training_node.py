@@ -15,7 +15,7 @@ from pipeline.dag.stage import Input, Problem, StageContext, StageResult, below,
 from pipeline.dag.store import Manifest
 from pipeline.errors import ConfigError
 from pipeline.stages.sharding import ARROW
-from pipeline.training.config import Packing, TrainingConfig
+from pipeline.training.config import Packing, TrainingConfig, folder_problems
 from pipeline.training.fit import Fit, fitted, memory_with
 from pipeline.training.memory import GIB, activations_are_estimated
 from pipeline.training.objective import Objective, reported_of
@@ -60,7 +60,12 @@ def packing_problems(model: ModelConfig, config: TrainingConfig, packing: Packin
     return []
 
 
-def batch_problems(config: TrainingConfig, resources: Resources) -> list[Problem]:
+def resource_problems(config: TrainingConfig, resources: Resources) -> list[Problem]:
+    """What is wrong between a training and its resources, as far as that is known before there is a cluster."""
+    return folder_problems(resources) or _batch_problems(config, resources)
+
+
+def _batch_problems(config: TrainingConfig, resources: Resources) -> list[Problem]:
     """A global batch that the ranks or the micro batch cannot divide."""
     if config.problems():
         return []
@@ -115,6 +120,7 @@ def foresee(
     memory = fit.memory if fit else memory_with(sized, config, ranks)
     figures = estimated | {f"GiB {name}": size for name, size in memory.in_gib().items()}
     figures |= {"host GiB": memory.on_host / GIB} if memory.on_host else {}
+    figures |= {"disk GiB": memory.on_disk / GIB} if memory.on_disk else {}
     remarks = [fit.words()] if fit else []
     if activations_are_estimated(sized):
         remarks.append(f"the activations of a {model.architecture} model are an estimate, not measured")

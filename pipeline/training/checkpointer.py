@@ -96,6 +96,8 @@ class Checkpointer:
     _is_outage_told: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
+        if self.engine.disk:  # one that is full is told of now, and not at the first checkpoint
+            self._copy.make_room(self.engine)
         self._whole = [self.first_step] if self.first_step else []
         self._run: str = self.ranks.gather(secrets.token_hex(8))[0]
 

@@ -171,10 +171,32 @@ def micro_batch_size_for(sequences_per_rank: int, *, seq_len: int) -> int:
 
 
 def zero_stage_of(config: TrainingConfig, resources: Resources, *, world_size: int) -> int:
-    """The ZeRO stage that runs: what was asked for, or 1 with several ranks and 0 with one.
+    """The ZeRO stage that runs: what was asked for, or 1 with several ranks and 0 with one, or 3 to offload to a disk.
 
     bf16 and fp16 at stage 0 run as stage 1: DeepSpeed has no unpartitioned optimizer that adds their gradients up in
     fp32. On one rank the two are the same thing.
     """
-    asked = resources.zero_stage if resources.zero_stage is not None else int(world_size > 1)
+    least = WEIGHTS_STAGE if offloads_to_disk(resources) else int(world_size > 1)
+    asked = resources.zero_stage if resources.zero_stage is not None else least
     return asked if config.precision is Precision.fp32 else max(asked, 1)
+
+
+def offloads_to_disk(resources: Resources) -> bool:
+    """Whether that was asked for, or chosen."""
+    offloads = resources.offload_optimizer or resources.offload_parameters
+    return resources.offload_folder is not None and bool(offloads)
+
+
+def folder_problems(resources: Resources) -> list[Problem]:
+    """A folder for what is offloaded where nothing can be offloaded to it."""
+    if resources.offload_folder is None:
+        return []
+    if resources.offload_optimizer is False and not resources.offload_parameters:
+        what = "there is a folder for what is offloaded, and offload_optimizer is false: nothing is"
+        do = "set offload_optimizer to true or null, or leave offload_folder out (null)"
+        return [Problem("offload_folder", what, "null where nothing is offloaded", do)]
+    if resources.zero_stage is not None and resources.zero_stage < WEIGHTS_STAGE:
+        what = f"ZeRO {resources.zero_stage} offloads to memory alone, not to the folder {resources.offload_folder}"
+        do = "set zero_stage to 3 or null, or leave offload_folder out (null)"
+        return [Problem("zero_stage", what, "3 or null with an offload_folder", do)]
+    return []

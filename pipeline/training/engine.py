@@ -18,7 +18,15 @@ from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError
 from pipeline.training import loss_scale
 from pipeline.training.compiling import eager
-from pipeline.training.config import WEIGHTS_STAGE, BatchSplit, Precision, TrainingConfig, zero_stage_of
+from pipeline.training.config import (
+    WEIGHTS_STAGE,
+    BatchSplit,
+    Precision,
+    TrainingConfig,
+    offloads_to_disk,
+    zero_stage_of,
+)
+from pipeline.training.diskmemory import DiskMemory, move_offloaded
 from pipeline.training.loss_scale import LossScale, Scaling
 from pipeline.training.memory import REDUCE_BUCKET
 from pipeline.training.optimizer import add_to_average, build_optimizer, clip_gradients, set_learning_rate
@@ -83,6 +91,11 @@ class Engine:
         self.pulse = Pulse()
         "Told what is being done; a watchdog may watch it."
         self.stage = zero_stage_of(config, resources, world_size=split.world_size)
+        self.disk = DiskMemory(resources.offload_folder or "") if offloads_to_disk(resources) else None
+        "Where what is offloaded lies, and copies of it; None: in memory."
+        self._new_state = (
+            self.disk.zeros_like if self.disk and resources.offload_optimizer else torch.zeros_like
+        )
         num_weights = sum(parameter.numel() for parameter in objective.parameters())
         deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
         # it prints the memory around each parameter group, and looks for garbage each time
@@ -93,6 +106,8 @@ class Engine:
                 config=deepspeed_config(config, resources, split, num_weights=num_weights),
                 dist_init_required=False,
             )
+        if self.disk:
+            move_offloaded(self.deepspeed.optimizer, self.disk, resources)
         if config.precision is Precision.fp32 and self.stage in (1, 2) and not resources.offload_optimizer:
             _share_weights(self.deepspeed.optimizer)
         scaled = config.precision is Precision.fp16
@@ -122,6 +137,10 @@ class Engine:
         """Torch's optimizer below DeepSpeed's."""
         found: torch.optim.Optimizer = self.deepspeed.basic_optimizer
         return found
+
+    def new_state(self, flat: torch.Tensor) -> torch.Tensor:
+        """Zeros, to be a state of the optimizer for these weights, where its states lie."""
+        return self._new_state(flat)
 
     def accumulate(self, batch: Batch, *, num_targets: int, last: bool) -> LossSum:
         """Forward and backward of one micro batch; the sums of its losses, detached.

@@ -12,7 +12,14 @@ from itertools import product
 from model.config import ModelConfig
 from pipeline.dag.resources import Recomputation, Resources
 from pipeline.errors import ConfigError
-from pipeline.training.config import WEIGHTS_STAGE, BatchSplit, TrainingConfig, split_batch, zero_stage_of
+from pipeline.training.config import (
+    WEIGHTS_STAGE,
+    BatchSplit,
+    TrainingConfig,
+    offloads_to_disk,
+    split_batch,
+    zero_stage_of,
+)
 from pipeline.training.memory import GIB, Memory, memory_of_rank
 
 USABLE = 0.92
@@ -27,6 +34,8 @@ RECOMPUTE_WORDS = {
     Recomputation.full: ["recomputed activations"],
 }
 OFFLOAD_OPTIMIZER_COST, OFFLOAD_PARAMETERS_COST = 1.6, 2.5
+DISK_COST = 3.0
+"To have what is offloaded read and written in each step, where memory has no room for it."
 HALF_MICRO_BATCH_COST = 1.08
 MOST_RANKS = 1 << 14
 
@@ -89,7 +98,7 @@ def fitted(
 def memory_with(model: ModelConfig, training: TrainingConfig, resources: Resources) -> Memory:
     """What one rank holds; `num_workers` is set, and open settings are off."""
     ranks = resources.num_workers or 1
-    return memory_of_rank(
+    memory = memory_of_rank(
         model,
         training,
         split_batch(training, world_size=ranks, micro_batch_size=resources.micro_batch_size),
@@ -99,6 +108,7 @@ def memory_with(model: ModelConfig, training: TrainingConfig, resources: Resourc
         recomputation=resources.activation_checkpointing or Recomputation.none,
         on_gpu=bool(resources.num_gpus),
     )
+    return memory.with_folder() if offloads_to_disk(resources) else memory
 
 
 def _candidates(training: TrainingConfig, resources: Resources) -> Iterator[Resources]:
@@ -113,10 +123,11 @@ def _candidates(training: TrainingConfig, resources: Resources) -> Iterator[Reso
     asked = resources.activation_checkpointing
     recompute = list(Recomputation) if asked is None else [asked]
     optimizer, parameters = _open(resources.offload_optimizer), _open(resources.offload_parameters)
+    least_offloaded = WEIGHTS_STAGE if resources.offload_folder else 1
     for stage, micro, again, apart, away in product(stages, micros, recompute, optimizer, parameters):
         if (away and not (apart and stage == WEIGHTS_STAGE)) and resources.offload_parameters is None:
             continue
-        if apart and stage == 0 and resources.offload_optimizer is None:
+        if apart and stage < least_offloaded and resources.offload_optimizer is None:
             continue
         yield replace(
             resources,
@@ -147,6 +158,7 @@ def _cost(each: Resources, largest_micro_batch: int) -> float:
     cost *= RECOMPUTE_COSTS[each.activation_checkpointing or Recomputation.none]
     cost *= OFFLOAD_OPTIMIZER_COST if each.offload_optimizer else 1
     cost *= OFFLOAD_PARAMETERS_COST if each.offload_parameters else 1
+    cost *= DISK_COST if offloads_to_disk(each) else 1
     return float(cost)
 
 
@@ -173,7 +185,7 @@ def _what_would_fit(model: ModelConfig, training: TrainingConfig, resources: Res
         each = replace(resources, num_workers=number, micro_batch_size=None)
         if _least(model, training, each)[1].on_device <= room:
             return f"use {number} ranks (num_workers: {number})"
-    free = Resources(num_workers=ranks, num_gpus=resources.num_gpus)
+    free = Resources(num_workers=ranks, num_gpus=resources.num_gpus, offload_folder=resources.offload_folder)
     if _least(model, training, free)[1].on_device <= room:
         return "leave zero_stage, micro_batch_size, activation_checkpointing and the offloads open (null)"
     shorter = replace(training, seq_len=training.seq_len // 2) if training.seq_len % 2 == 0 else training
@@ -193,6 +205,7 @@ def _words(each: Resources) -> str:
     words += RECOMPUTE_WORDS[each.activation_checkpointing or Recomputation.none]
     words += ["offloaded optimizer"] if each.offload_optimizer else []
     words += ["offloaded parameters"] if each.offload_parameters else []
+    words += [f"what is offloaded in {each.offload_folder}"] if offloads_to_disk(each) else []
     return ", ".join(words)
 
 

@@ -61,7 +61,7 @@ def fragments_of(engine: Engine) -> list[Fragment]:
     found = []
     for name, place in places_of(engine):
         keys = state_keys(engine.config, is_hidden_matrix=name in hidden)
-        state = _state_of(engine.optimizer.state, place.flat, keys)
+        state = _state_of(engine, place.flat, keys)
         wholes = {WEIGHT: place.flat} | {key: state[key] for key in keys}
         tensors = {
             kind: whole.detach().view(-1).narrow(0, place.offset, place.numel)
@@ -195,11 +195,12 @@ def _flats(engine: Engine) -> list[Tensor]:
     return flats
 
 
-def _state_of(states: Any, flat: Tensor, keys: tuple[str, ...]) -> dict[str, Tensor]:
+def _state_of(engine: Engine, flat: Tensor, keys: tuple[str, ...]) -> dict[str, Tensor]:
+    states = engine.optimizer.state
     state: dict[str, Tensor] = states[flat]
     if not state:
         if set(ADAM_STATES) <= set(keys):
             state[STEP] = torch.zeros((), dtype=torch.float32, device=flat.device)
-        state |= {key: torch.zeros_like(flat, requires_grad=False) for key in keys}
+        state |= {key: engine.new_state(flat) for key in keys}
         states[flat] = state
     return state

@@ -1,4 +1,7 @@
-"""A rank's part of the training state in host memory, as it was at one step: training goes on changing the live one."""
+"""A rank's part of the training state in host memory, as it was at one step: training goes on changing the live one.
+
+Where the state is offloaded to a disk, its copy lies there too.
+"""
 
 import weakref
 
@@ -16,12 +19,14 @@ class HostCopy:
     def __init__(self) -> None:
         self._memory = torch.empty(0)
 
+    def make_room(self, engine: Engine) -> None:
+        """Ask for the memory before the first copy."""
+        self._make_room(engine, shares_of(engine))
+
     def take(self, engine: Engine) -> list[Fragment]:
         """What this rank writes of the state, as it is now; good until the next call."""
         live = shares_of(engine)
-        num_elements = sum(part.numel() for each in live for part in each.tensors.values())
-        if self._memory.numel() != num_elements:
-            self._memory = _host_memory(num_elements, engine.device)
+        self._make_room(engine, live)
         copies, start = [], 0
         for each in live:
             parts = {}
@@ -32,6 +37,12 @@ class HostCopy:
             copies.append(Fragment(each.name, each.start, parts))
         synchronize(engine.device)
         return copies
+
+    def _make_room(self, engine: Engine, live: list[Fragment]) -> None:
+        num_elements = sum(part.numel() for each in live for part in each.tensors.values())
+        if self._memory.numel() != num_elements:
+            on_disk = engine.disk.empty(num_elements) if engine.disk else None
+            self._memory = _host_memory(num_elements, engine.device) if on_disk is None else on_disk
 
 
 def _host_memory(num_elements: int, device: torch.device) -> Tensor:

@@ -4,7 +4,7 @@ P parameters, N ranks; the terms are those of ZeRO (Rajbhandari et al. 2019, sec
 source allocates them. Activations are what autograd keeps of our own blocks, per token.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.config import LlamaConfig, ModelConfig, T5Config
 from model.flops import num_block_parameters, num_parameters
@@ -47,6 +47,10 @@ class Memory:
     "Weights and states as a checkpoint takes them, in the host's memory."
     on_host: int = 0
     "Of these, what lies in the host's memory while the rest is on a GPU."
+    offloaded: int = 0
+    "Of these, fp32 weights, states and parameters that are offloaded: what a folder on a disk can hold."
+    on_disk: int = 0
+    "Of these, what lies in such a folder, neither on the device nor in the host's memory."
 
     @property
     def total(self) -> int:
@@ -54,7 +58,12 @@ class Memory:
 
     @property
     def on_device(self) -> int:
-        return self.total - self.on_host
+        return self.total - self.on_host - self.on_disk
+
+    def with_folder(self) -> "Memory":
+        """The same with what is offloaded, and the copies, in a folder on a disk."""
+        moved = self.offloaded + self.copies
+        return replace(self, on_host=max(0, self.on_host - moved), on_disk=moved)
 
     def in_gib(self) -> dict[str, float]:
         """The components and their total in GiB."""
@@ -83,11 +92,12 @@ def memory_of_rank(
     logits = _logits(model, wide, on_gpu=on_gpu)
     update = max(0, _update(model, config, wide, zero_stage, split.world_size) - activations - logits)
     copies = FP32 * -(-(count + _states(model, config)) // split.world_size)
-    on_host = copies
+    offloaded, sums = 0, 0
     if offload_optimizer and zero_stage > 0:  # a rank's own fp32 gradients go where they are used
-        on_host += optimizer + update + (FP32 * -(-count // split.world_size) if zero_stage > 1 else 0)
+        offloaded += optimizer
+        sums = update + (FP32 * -(-count // split.world_size) if zero_stage > 1 else 0)
     if offload_parameters and zero_stage == WEIGHTS_STAGE:
-        on_host += wide * count // split.world_size
+        offloaded += wide * count // split.world_size
     return Memory(
         weights=weights,
         gradients=_gradients(count, zero_stage, split.world_size),
@@ -99,7 +109,8 @@ def memory_of_rank(
         ),
         update=update,
         copies=copies,
-        on_host=on_host if on_gpu else 0,
+        on_host=copies + offloaded + sums if on_gpu else 0,
+        offloaded=offloaded,
     )
 
 

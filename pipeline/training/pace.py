@@ -15,7 +15,7 @@ from model.config import ModelConfig
 from pipeline.dag.facts import versions
 from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Recomputation, Resources
-from pipeline.training.config import TrainingConfig, split_batch, zero_stage_of
+from pipeline.training.config import TrainingConfig, offloads_to_disk, split_batch, zero_stage_of
 from pipeline.training.fit import memory_with
 from pipeline.training.objective import Objective
 
@@ -69,7 +69,8 @@ def conditions(model: ModelConfig, training: TrainingConfig, resources: Resource
             "offload_optimizer": bool(resources.offload_optimizer),
             "offload_parameters": bool(resources.offload_parameters),
             "activation_checkpointing": (resources.activation_checkpointing or Recomputation.none).value,
-        },
+        }
+        | ({"offload_folder": True} if offloads_to_disk(resources) else {}),
         "versions": {name: versions()[name] for name in LIBRARIES},
     }
 
@@ -161,6 +162,8 @@ def measured_bytes(
     paces: Paces, model: ModelConfig, training: TrainingConfig, resources: Resources, *, device: str | None
 ) -> float | None:
     """What a rank has held on its device in these resources, and a checkpoint's copy, where that was measured."""
+    if offloads_to_disk(resources) and not resources.num_gpus:
+        return None  # a CPU rank was counted with what it had mapped of the disk, which needs no memory
     pace = paces.recall(conditions(model, training, resources), device=device)
     if pace is None or not pace.bytes_per_rank:  # a process that held as much before shows nothing of it
         return None

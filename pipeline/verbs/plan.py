@@ -132,6 +132,8 @@ def _training(row: dict[str, Any]) -> str:
     if "flops" in estimate:
         work.append(f"{estimate['flops']:.2e} FLOPs")
     host = estimate.get("host GiB", 0.0)
-    held = f"{estimate['GiB total'] - host:.2g} GiB per rank"
+    disk = estimate.get("disk GiB", 0.0)
+    held = f"{estimate['GiB total'] - host - disk:.2g} GiB per rank"
     held += f" and {host:.2g} on its host" if host >= SMALLEST_SHOWN_GIB else ""
+    held += f" and {disk:.2g} in its offload_folder" if disk >= SMALLEST_SHOWN_GIB else ""
     return f"{row['node']}: {', '.join(work)}; {held} ({shown})"

@@ -20,6 +20,7 @@ from pipeline.errors import ConfigError
         ("cpus_per_worker", [1], [0]),
         ("zero_stage", [0, 3], [-1, 4]),
         ("micro_batch_size", [1], [0]),
+        ("offload_folder", ["/fast"], ["fast", "''"]),
         ("checkpoint_every_steps", [1], [0]),
         ("keep_checkpoints_every_steps", [1], [0]),
         ("log_every_steps", [1], [0]),
