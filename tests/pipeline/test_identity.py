@@ -50,7 +50,7 @@ def other(hint: Any, value: Any) -> Any:
     if hint in (int, float):
         return hint(1 if value is None else value + 1)
     if hint is str:
-        return f"{value or ''}x"
+        return f"{value or '/'}x"  # such as a folder, which some fields ask for
     if typing.get_origin(hint) is list:
         return [*(value or []), other(typing.get_args(hint)[0], None)]
     if typing.get_origin(hint) is dict:
