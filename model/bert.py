@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from model.config import BertConfig
 from model.encoder import Encoder
-from model.head import HeadLoss, VocabularyHead
+from model.head import HeadLoss, Lesson, VocabularyHead
 from model.layers import Embedding, Linear, full_attention
 from model.masks import full_mask
 from model.text_head import text_head
@@ -82,9 +82,15 @@ class MaskedLMHead(VocabularyHead):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, labels: Tensor | None = None, *, smoothing: float = 0.0
+        self,
+        x: Tensor,
+        labels: Tensor | None = None,
+        *,
+        smoothing: float = 0.0,
+        lesson: Lesson | None = None,
     ) -> Tensor | HeadLoss:
-        return super().forward(self.norm(F.gelu(self.dense(x))), labels, smoothing=smoothing)
+        x = self.norm(F.gelu(self.dense(x)))
+        return super().forward(x, labels, smoothing=smoothing, lesson=lesson)
 
 
 class Bert(Encoder):

@@ -31,6 +31,16 @@ MIN_CHUNK_TOKENS = 256
 CrossEntropy = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 
 
+class Lesson(NamedTuple):
+    """What a teacher says of the same positions; see `model.distillation`."""
+
+    logits_of: Callable[[slice], Tensor]
+    "Of these rows: [n, V], without gradients."
+    temperature: float
+    weight: float
+    "Of the soft targets; the labels have the rest."
+
+
 class HeadLoss(NamedTuple):
     """loss_sum: fp32 scalar, with gradients; losses: fp32 [N], what each position adds to it, without."""
 
@@ -47,17 +57,23 @@ class VocabularyHead(Linear):
         "Of a chunk; a compiled one, of any number of tokens, may take its place."
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, labels: Tensor | None = None, *, smoothing: float = 0.0
+        self,
+        x: Tensor,
+        labels: Tensor | None = None,
+        *,
+        smoothing: float = 0.0,
+        lesson: Lesson | None = None,
     ) -> Tensor | HeadLoss:
         """Logits [.., V] in x's dtype, or with labels [..] the -log p(label) of labels >= 0, and their sum.
 
         With smoothing, -sum_v q(v) log p(v) for q = (1 - smoothing) onehot(label) + smoothing / V (Szegedy et al. 2016,
-        section 7).
+        section 7). With a lesson, a part of the loss is that of the teacher's soft targets.
         """
         if labels is None:
             return super().forward(x)
         x, labels = x.flatten(0, -2), labels.flatten()
-        given = (x, self.weight, self.bias, labels, smoothing, torch.is_grad_enabled(), self.cross_entropy)
+        of_chunk = _taught(self.cross_entropy, lesson)
+        given = (x, self.weight, self.bias, labels, smoothing, torch.is_grad_enabled(), of_chunk)
         return HeadLoss(*_ChunkedCrossEntropy.apply(*given))  # type: ignore[no-untyped-call]
 
 
@@ -79,7 +95,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         labels: Tensor,
         smoothing: float,
         grad_enabled: bool,  # noqa: FBT001
-        of_chunk: CrossEntropy,
+        of_chunk: Callable[[Tensor, Tensor, float, slice], tuple[Tensor, Tensor]],
     ) -> tuple[Tensor, Tensor]:
         wants_x, wants_weight, wants_bias = (grad_enabled and wanted for wanted in ctx.needs_input_grad[:3])
         loss = torch.zeros((), dtype=torch.float32, device=x.device)
@@ -92,7 +108,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(labels), step):
             rows = slice(start, start + step)
             logits = F.linear(x[rows], weight, bias)  # [n, V]
-            chunk_losses, grad_logits = of_chunk(logits, labels[rows], smoothing)
+            chunk_losses, grad_logits = of_chunk(logits, labels[rows], smoothing, rows)
             loss += chunk_losses.sum()
             losses[rows] = chunk_losses
             if grad_x is not None:
@@ -134,3 +150,36 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Ten
         losses = (1 - smoothing) * losses + smoothing * even
         probs -= smoothing / logits.shape[-1]
     return losses * has_label, probs.mul_(has_label[:, None]).to(logits.dtype)
+
+
+def _taught(
+    of_labels: CrossEntropy, lesson: Lesson | None
+) -> Callable[[Tensor, Tensor, float, slice], tuple[Tensor, Tensor]]:
+    """Losses and gradients of the logits of these rows: of the labels, and of the lesson if there is one."""
+
+    def of_chunk(logits: Tensor, labels: Tensor, smoothing: float, rows: slice) -> tuple[Tensor, Tensor]:
+        losses, grad_logits = of_labels(logits, labels, smoothing)
+        if lesson is None:
+            return losses, grad_logits
+        soft, grad_soft = soft_cross_entropy(logits, lesson.logits_of(rows), labels, lesson.temperature)
+        hard = 1 - lesson.weight
+        grad = grad_soft.mul_(lesson.weight).add_(grad_logits, alpha=hard)
+        return hard * losses + lesson.weight * soft, grad.to(logits.dtype)
+
+    return of_chunk
+
+
+def soft_cross_entropy(
+    logits: Tensor, taught: Tensor, labels: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """T^2 KL(p || q) of p = softmax(taught / T) and q = softmax(logits / T), [n]; T (q - p), [n, V]; both in fp32.
+
+    logits, taught [n, V]; 0 where labels [n] have no target. T^2 keeps gradients of one size at all temperatures T
+    (Hinton et al. 2015, section 2).
+    """
+    has_label = (labels != IGNORED_LABEL)[:, None]  # [n, 1]
+    log_p = F.log_softmax(taught.float() / temperature, dim=-1)
+    log_q = F.log_softmax(logits.float() / temperature, dim=-1)
+    p = log_p.exp()
+    losses = temperature**2 * (p * (log_p - log_q)).sum(dim=-1)
+    return losses * has_label[:, 0], (log_q.exp() - p).mul_(temperature).mul_(has_label)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from model.base import LanguageModel
+from model.distillation import Teacher
 from model.head import IGNORED_LABEL
 
 SKIP_FRACTION = 0.25
@@ -46,13 +47,33 @@ class Targets:
         logits = model.lm_head(hidden[self.has_target])  # [N, V]
         return torch.as_tensor((logits.argmax(dim=-1) == self.labels[self.has_target]).sum())
 
-    def loss(self, model: LanguageModel, hidden: Tensor, *, smoothing: float = 0.0) -> LossSum:
-        """Of the vocabulary head over hidden [B, T, C]."""
-        labels = self.labels
-        if self.skip:
-            hidden, labels = hidden[self.has_target], labels[self.has_target]  # [N, C], [N]
-        loss_sum, losses = model.lm_head(hidden, labels, smoothing=smoothing)  # [], [N]
+    def loss(
+        self,
+        model: LanguageModel,
+        hidden: Tensor,
+        *,
+        smoothing: float = 0.0,
+        teacher: Teacher | None = None,
+        taught: Tensor | None = None,
+    ) -> LossSum:
+        """Of the vocabulary head over hidden [B, T, C], and of what a teacher has made of the same, [B, T, D]."""
+        labels = self._chosen(self.labels)
+        hidden = self._chosen(hidden)  # [N, C]
+        if teacher is None or taught is None:
+            loss_sum, losses = model.lm_head(hidden, labels, smoothing=smoothing)  # [], [N]
+        else:
+            taught = self._chosen(taught)
+            loss_sum, losses = model.lm_head(
+                hidden, labels, smoothing=smoothing, lesson=teacher.lesson(taught)
+            )
+            if teacher.hidden_weight:
+                apart = teacher.apart(hidden, taught, labels != IGNORED_LABEL)  # [N]
+                loss_sum, losses = loss_sum + apart.sum(), losses + apart.detach()
         shape = self.has_target.shape
         if self.skip:
             losses = losses.new_zeros(shape).masked_scatter(self.has_target, losses)  # [B, T]
         return LossSum(loss_sum, self.num_targets, losses.view(shape).sum(dim=1))
+
+    def _chosen(self, of_all: Tensor) -> Tensor:
+        """Of [B, T, ..] what the head is shown, [N, ..]."""
+        return of_all[self.has_target] if self.skip else of_all.flatten(0, 1)

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.base import LanguageModel
 from model.decoder import Decoder
+from model.distillation import Teacher
 from model.encoder import Encoder
 from model.head import IGNORED_LABEL
 from model.objectives.loss import LossSum
@@ -22,6 +24,9 @@ class Classification(nn.Module):
         num_classes: K.
         pooling: which hidden states stand for a text.
     """
+
+    teacher: Teacher | None = None
+    "Of the same classes; heard in training mode alone."
 
     def __init__(self, model: Encoder | Decoder, *, num_classes: int, pooling: Pooling) -> None:
         super().__init__()
@@ -45,6 +50,13 @@ class Classification(nn.Module):
     def _head(self) -> TextHead:
         return self.head
 
+    @staticmethod
+    @torch.no_grad()
+    def _taught(teacher: LanguageModel, *given: Tensor | None) -> Tensor:
+        """What a teacher with a head of its own says of the same texts: [B, K]."""
+        assert isinstance(teacher, Encoder)
+        return OwnClassification(teacher).logits(*given)  # type: ignore[arg-type]
+
     def forward(
         self,
         input_ids: Tensor,
@@ -55,6 +67,10 @@ class Classification(nn.Module):
         """labels: int64 [B], a class, or -100 for a row that fills a batch."""
         logits = self.logits(input_ids, attention_mask, token_type_ids).float()  # [B, K]
         losses = F.cross_entropy(logits, labels, ignore_index=IGNORED_LABEL, reduction="none")  # [B]
+        if self.teacher and self.training:
+            taught = self._taught(self.teacher.model, input_ids, attention_mask, token_type_ids)
+            soft = _soft_losses(logits, taught, labels, self.teacher.temperature)
+            losses = torch.lerp(losses, soft, self.teacher.soft_weight)
         found = LossSum(losses.sum(), (labels != IGNORED_LABEL).sum(), losses.detach())
         return found if self.training else found._replace(num_right=(logits.argmax(dim=-1) == labels).sum())
 
@@ -107,3 +123,10 @@ def moments_of(found: Tensor, wanted: Tensor) -> Tensor:
     """fp64 [6] sums, out of which correlations of any union of batches follow: 1, x, y, x x, y y and x y."""
     x, y = found.double(), wanted.double()
     return torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y]).sum(dim=1)
+
+
+def _soft_losses(logits: Tensor, taught: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(taught || logits) of each row [B], as `model.head.soft_cross_entropy`, here for autograd to follow."""
+    log_p, log_q = (F.log_softmax(each.float() / temperature, dim=-1) for each in (taught, logits))
+    losses = temperature**2 * F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
+    return losses * (labels != IGNORED_LABEL)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from model.config import ADDED_LATER, ModelConfig, config_from_dict
+from model.config import ADDED_LATER, ModelConfig
 from pipeline.dag.folder import Folder, open_folder
 from pipeline.dag.foresight import Foresight, Source
 from pipeline.dag.resources import Resources
@@ -23,8 +23,8 @@ from pipeline.dag.stage import (
 from pipeline.dag.store import Manifest
 from pipeline.stages import training_node
 from pipeline.stages.init_from import config_ahead, files_of, import_weights, init_problems, local_folder
-from pipeline.stages.pretrain import Pretrain
 from pipeline.training.config import Packing, TrainingConfig
+from pipeline.training.distillation import own_problems
 from pipeline.training.objective import Objective, objective_of_classes
 from pipeline.training.pace import Paces
 
@@ -60,6 +60,8 @@ class Finetune(TrainingConfig, Stage):
         "Held-out examples, to evaluate on while training."
         tokenizer: str = optional_port("tokenizer")
         "What made the tokens, where it is not the model's own: one that was imported, or that has more ids."
+        teacher: str = optional_port("checkpoint")
+        "A model that was trained for the same, to learn from besides; `distillation` says how much."
 
     inputs: Inputs = field(default_factory=Inputs)
 
@@ -87,6 +89,7 @@ class Finetune(TrainingConfig, Stage):
                 "each class once, or the name of one number",
             )
             found.append(Problem("classes", what, allowed, "name all that responses may be"))
+        found += own_problems(self, self.inputs.teacher)
         return found + (init_problems(self.init_from) if self.init_from else [])
 
     def external_files(self) -> list[ExternalFile]:
@@ -121,6 +124,7 @@ class Finetune(TrainingConfig, Stage):
             estimated=length | training_node.work_of(model, self, length),
             vocab_size=model.vocab_size,
             paces=Paces(measured),
+            teacher=sources["teacher"],
         )
 
     def _model_ahead(self, sources: Mapping[str, list[Source]]) -> ModelConfig | None:
@@ -128,9 +132,7 @@ class Finetune(TrainingConfig, Stage):
         if self.init_from:
             return config_ahead(self.init_from)
         (source,) = sources["model"]
-        if source.folder is None:
-            return source.stage.model if isinstance(source.stage, Pretrain) else None
-        return config_from_dict(source.folder.read_json("model.json"))
+        return training_node.model_of(source)
 
     def reported_metrics(self) -> tuple[str, ...]:
         of_classes = objective_of_classes(self.classes) if self.classes else Objective.causal_lm
@@ -144,7 +146,7 @@ class Finetune(TrainingConfig, Stage):
 
         for name in ("tokens", "validation"):
             training_node.require_shards(context.inputs[name], node=context.node, port=name)
-        validation = context.inputs["validation"]
+        validation, teacher = context.inputs["validation"], context.inputs["teacher"]
         weights = self._weights(context)
         tokenizer = Tokenizer.load(weights.child("tokenizer").local())
         model = load_config(weights.local())
@@ -158,6 +160,7 @@ class Finetune(TrainingConfig, Stage):
             tokenizer_hash=tokenizer.hash,
             validation_tokens=validation[0].folder if validation else None,
             initial_weights=weights,
+            teacher=teacher[0].folder if teacher else None,
             packing=packing,
         )
         return training_node.train(context, job, vocab_size=job.model.vocab_size or tokenizer.vocab_size)

@@ -21,6 +21,7 @@ from pipeline.dag.stage import (
 )
 from pipeline.dag.store import Manifest
 from pipeline.stages import embedding, training_node
+from pipeline.training import distillation
 from pipeline.training.config import Packing, TrainingConfig
 from pipeline.training.objective import OF_EXAMPLES
 from pipeline.training.pace import Paces
@@ -49,6 +50,8 @@ class Pretrain(TrainingConfig, Stage):
         "A model of the same shape to begin from. Empty: weights drawn from the seed."
         embedding_init: str = optional_port("vectors")
         "Word vectors that the token embedding begins from, token by token; the others are drawn from the seed."
+        teacher: str = optional_port("checkpoint")
+        "A trained model of the same vocabulary and objective, to learn from besides; `distillation` says how much."
 
     inputs: Inputs = field(default_factory=Inputs)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -61,7 +64,7 @@ class Pretrain(TrainingConfig, Stage):
 
     def problems(self) -> list[Problem]:
         found = TrainingConfig.problems(self) + below("model", self.model.problems())
-        found += self._mixture_problems()
+        found += self._mixture_problems() + distillation.own_problems(self, self.inputs.teacher)
         if self.inputs.initial and self.inputs.embedding_init:
             what, allowed = "the embedding cannot begin both from a model and from vectors", "one of the two"
             found.append(
@@ -90,7 +93,11 @@ class Pretrain(TrainingConfig, Stage):
         return below("mixture", self.mixture.problems() or self.mixture.name_problems(self.sources))
 
     def input_problems(self, sources: Mapping[str, list[Stage]]) -> list[Problem]:
-        return embedding.width_problems(sources, self.model.hidden_size)
+        found = embedding.width_problems(sources, self.model.hidden_size)
+        for stage in sources.get("teacher", []):
+            if isinstance(stage, Pretrain):
+                found += distillation.teacher_problems(self.model, stage.model, self)
+        return found
 
     def resource_problems(self, resources: Resources) -> list[Problem]:
         return training_node.resource_problems(self, resources)
@@ -117,7 +124,6 @@ class Pretrain(TrainingConfig, Stage):
         measured: Folder,
         sources: Mapping[str, list[Source]],
     ) -> Foresight:
-        del sources
         return training_node.foresee(
             self.model,
             training_node.training_config(self),
@@ -125,6 +131,7 @@ class Pretrain(TrainingConfig, Stage):
             estimated=self.estimate(inputs, resources),
             vocab_size=training_node.vocabulary(inputs),
             paces=Paces(measured),
+            teacher=sources["teacher"],
         )
 
     def follows(self) -> frozenset[str]:
@@ -145,7 +152,7 @@ class Pretrain(TrainingConfig, Stage):
         tokenizer = Tokenizer.load(context.one("tokenizer").folder.local())
         training_node.checked_vocabulary(self.model, tokenizer.vocab_size, node=context.node)
         corruption_of(self, self.model, tokenizer)  # refused here, before a rank is started
-        validation, initial = context.inputs["validation"], context.inputs["initial"]
+        validation, initial, teacher = (context.inputs[name] for name in ("validation", "initial", "teacher"))
         rows, matched = embedding.prepare(context, self.model.hidden_size)
         job = TrainingJob(
             model=self.model,
@@ -158,6 +165,7 @@ class Pretrain(TrainingConfig, Stage):
             tokenizer_hash=tokenizer.hash,
             validation_tokens=validation[0].following or validation[0].folder if validation else None,
             initial_weights=initial[0].folder if initial else None,
+            teacher=teacher[0].folder if teacher else None,
             embedding=rows,
             mixture=self.mixture,
             packing=self.used_packing,

@@ -6,16 +6,17 @@ from functools import partial
 
 import psutil
 
-from model.config import ModelConfig
+from model.config import ModelConfig, config_from_dict
 from model.flops import num_parameters
 from pipeline.cluster import usable_cores
-from pipeline.dag.foresight import Foresight
+from pipeline.dag.foresight import Foresight, Source
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Input, Problem, StageContext, StageResult, below, refuse_first
 from pipeline.dag.store import Manifest
 from pipeline.errors import ConfigError
 from pipeline.stages.sharding import ARROW
 from pipeline.training.config import Packing, TrainingConfig, folder_problems
+from pipeline.training.distillation import teacher_bytes
 from pipeline.training.fit import Fit, fitted, memory_with
 from pipeline.training.memory import GIB, activations_are_estimated
 from pipeline.training.objective import Objective, reported_of
@@ -106,6 +107,7 @@ def foresee(
     estimated: dict[str, float],
     vocab_size: int | None,
     paces: Paces,
+    teacher: Sequence[Source] = (),
 ) -> Foresight:
     """The estimate; GiB of a rank by component; the settings chosen for the memory at hand, and why; the time.
 
@@ -116,16 +118,23 @@ def foresee(
         return Foresight(estimated)
     sized = model.with_vocab_size(vocab_size or 0)
     ranks = ranks_here(config, resources)
-    fit = fit_of(sized, config, ranks, paces)
+    taught_by = next((model_of(each) for each in teacher), None)
+    taught_by = taught_by and taught_by.with_vocab_size(sized.vocab_size or 0)
+    beside = teacher_bytes(taught_by, config) if taught_by else 0
+    fit = fit_of(sized, config, ranks, paces, beside=beside)
     memory = fit.memory if fit else memory_with(sized, config, ranks)
     figures = estimated | {f"GiB {name}": size for name, size in memory.in_gib().items()}
+    figures |= {"GiB teacher": beside / GIB} if beside else {}
     figures |= {"host GiB": memory.on_host / GIB} if memory.on_host else {}
     figures |= {"disk GiB": memory.on_disk / GIB} if memory.on_disk else {}
     remarks = [fit.words()] if fit else []
     if activations_are_estimated(sized):
         remarks.append(f"the activations of a {model.architecture} model are an estimate, not measured")
-    given = conditions(sized, config, fit.resources if fit else ranks)
-    expected = expected_pace(paces, given, device=_device_name(ranks), flops=step_flops(sized, config))
+    if teacher and not taught_by:
+        remarks.append("what the teacher takes is not counted: its shape is known once it is built")
+    given = conditions(sized, config, fit.resources if fit else ranks, taught_by)
+    flops = step_flops(sized, config, taught_by)
+    expected = expected_pace(paces, given, device=_device_name(ranks), flops=flops)
     if expected is None:
         return Foresight(figures, remarks)
     figures["seconds per step"] = expected.seconds_per_step
@@ -133,8 +142,25 @@ def foresee(
     return Foresight(figures, [*remarks, expected.words], seconds)
 
 
-def fit_of(model: ModelConfig, config: TrainingConfig, resources: Resources, paces: Paces) -> Fit | None:
+def model_of(source: Source) -> ModelConfig | None:
+    """The model of a training node, as far as that can be told before it is built."""
+    if source.folder is not None:
+        return config_from_dict(source.folder.read_json("model.json"))
+    found = getattr(source.stage, "model", None)
+    return found if isinstance(found, ModelConfig) else None
+
+
+def fit_of(
+    model: ModelConfig, config: TrainingConfig, resources: Resources, paces: Paces, *, beside: int = 0
+) -> Fit | None:
     """The settings chosen for `num_workers` ranks; None where nobody knows yet what a rank has for memory.
+
+    Args:
+        model: with its vocabulary.
+        config: what a step takes.
+        resources: as asked for.
+        paces: what was measured.
+        beside: bytes that each rank holds besides, of a teacher.
 
     Raises:
         ConfigError: nothing fits.
@@ -143,7 +169,8 @@ def fit_of(model: ModelConfig, config: TrainingConfig, resources: Resources, pac
     if planned is None:
         return None
     held = partial(measured_bytes, paces, model, config, device=_device_name(resources))
-    return fitted(model, config, resources, device_bytes=planned[0], device=planned[1], measured=held)
+    size, device = planned
+    return fitted(model, config, resources, device_bytes=size - beside, device=device, measured=held)
 
 
 def _device_name(resources: Resources) -> str | None:

@@ -12,6 +12,7 @@ from pipeline.dag.arrays import load_array
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import refuse_first
 from pipeline.errors import ConfigError, StageFailedError
+from pipeline.training.distillation import teacher_problems
 from pipeline.training.job import TrainingJob
 
 
@@ -19,7 +20,8 @@ def check_job(job: TrainingJob, *, vocab_size: int) -> None:
     """What is wrong between the parts of a job, before a rank is started.
 
     Raises:
-        ConfigError: sequences longer than the model's; initial weights of another model, or of another tokenizer.
+        ConfigError: sequences longer than the model's; initial weights of another model, or of another tokenizer; a
+            teacher that knows something else.
     """
     model = job.model.with_vocab_size(vocab_size)
     refuse_first(job.training.model_problems(model, seq_len=job.training.seq_len))
@@ -33,6 +35,9 @@ def check_job(job: TrainingJob, *, vocab_size: int) -> None:
         )
     if job.initial_weights is not None:
         _check_initial(job, job.initial_weights, model)
+    if job.teacher is not None:
+        refuse_first(teacher_problems(model, load_config(job.teacher.local()), job.training))
+        _check_tokenizer(job, job.teacher, "a teacher")
 
 
 def _check_initial(job: TrainingJob, initial: Folder, model: ModelConfig) -> None:
@@ -47,15 +52,17 @@ def _check_initial(job: TrainingJob, initial: Folder, model: ModelConfig) -> Non
             allowed="weights of a model with the same names and shapes",
             do="set the model's fields to those in its model.json, or begin from other weights",
         ) from error
-    if (given / "tokenizer").exists() and (
-        found := Tokenizer.load(given / "tokenizer").hash
-    ) != job.tokenizer_hash:
+    _check_tokenizer(job, initial, "weights to begin from")
+
+
+def _check_tokenizer(job: TrainingJob, weights: Folder, what: str) -> None:
+    path = weights.local() / "tokenizer"
+    if path.exists() and (found := Tokenizer.load(path).hash) != job.tokenizer_hash:
         raise ConfigError(
-            f"the weights to begin from were trained with another tokenizer: {found[:12]}, and the tokens are of "
-            f"{job.tokenizer_hash[:12]}",
-            where=f"inputs ({initial.url})",
+            f"{what} of another tokenizer: {found[:12]}, and the tokens are of {job.tokenizer_hash[:12]}",
+            where=f"inputs ({weights.url})",
             allowed="weights and tokens of one tokenizer",
-            do="tokenize with the tokenizer of those weights, or begin from weights of this one",
+            do="tokenize with the tokenizer of those weights, or take weights of this one",
         )
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from data.batches import Batch
 from model.base import LanguageModel
+from model.distillation import Teacher
 from model.objectives import LossSum
 from pipeline.dag.resources import Resources
 from pipeline.errors import ConfigError
@@ -131,6 +132,16 @@ class Engine:
         model = self.objective.model
         assert isinstance(model, LanguageModel)
         return model
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """From which the objective learns besides."""
+        found: Teacher | None = getattr(self.objective, "teacher", None)
+        return found
+
+    @teacher.setter
+    def teacher(self, teacher: Teacher) -> None:
+        object.__setattr__(self.objective, "teacher", teacher)  # no part of the module, and not to be trained
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:

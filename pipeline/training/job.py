@@ -26,6 +26,8 @@ class TrainingJob:
     "Held-out shards; None: nothing is evaluated."
     initial_weights: Folder | None = None
     "A weights artifact to begin from; None: initialised from the seed."
+    teacher: Folder | None = None
+    "A weights artifact to learn from besides the tokens; None: there is none."
     embedding: Folder | None = None
     "Rows that the token embedding begins from, as `begin_embedding` reads them; None: as drawn."
     packing: Packing | None = Packing.concatenate

@@ -54,6 +54,32 @@ OF_EXAMPLES = OF_TEXTS | {Objective.seq2seq_lm}
 
 
 @dataclass
+class Distillation:
+    """How much a teacher's word counts: the loss of a target is (1 - soft_weight) times that of its label, soft_weight
+    times that of the teacher's probabilities, and hidden_weight times how far apart the two hidden states point.
+    """
+
+    temperature: float = 2.0
+    "At which both probabilities are compared (Hinton et al. 2015, section 2); > 0: the higher, the more even they are."
+    soft_weight: float = 0.5
+    "Of the teacher's probabilities; the labels have the rest; in [0, 1]."
+    hidden_weight: float = 0.0
+    "Of 1 - cos(hidden state, the teacher's), which must be as wide (Sanh et al. 2019, section 3); >= 0."
+
+    def problems(self) -> list[Problem]:
+        ranges = [
+            ("temperature", self.temperature > 0, "> 0"),
+            ("soft_weight", 0 <= self.soft_weight <= 1, "in [0, 1]"),
+            ("hidden_weight", self.hidden_weight >= 0, ">= 0; 0 means that hidden states are free"),
+        ]
+        return [
+            Problem(name, f"{name} is {getattr(self, name)}", allowed, f"set {name} {allowed}")
+            for name, holds, allowed in ranges
+            if not holds
+        ]
+
+
+@dataclass
 class ObjectiveSettings:
     """What is to be predicted: identity, as all of training."""
 
@@ -67,6 +93,8 @@ class ObjectiveSettings:
     "Of span_corruption: how much is left out, in spans of which length."
     label_smoothing: float = field(default=0.0, metadata=ADDED_LATER)
     "Of seq2seq_lm and span_corruption: probability that targets spread over the vocabulary, in [0, 1)."
+    distillation: Distillation = field(default_factory=Distillation, metadata=ADDED_LATER)
+    "What is learnt from `inputs.teacher`, where there is one."
 
     def objective_of(self, model: ModelConfig) -> Objective:
         """What was asked for, or what the architecture is made for."""
@@ -76,6 +104,7 @@ class ObjectiveSettings:
 
     def _objective_problems(self) -> list[Problem]:
         found = below("masking", self.masking.problems()) + below("spans", self.spans.problems())
+        found += below("distillation", self.distillation.problems())
         if not 0 <= self.label_smoothing < 1:
             what = f"label_smoothing is {self.label_smoothing}"
             found.append(Problem("label_smoothing", what, "in [0, 1)", "set label_smoothing in [0, 1)"))

@@ -38,6 +38,7 @@ class FirstSteps:
     "Operations a second that all ranks could do."
     paces: Paces | None
     "Where it is remembered."
+    teacher: ModelConfig | None = None
     _seconds: list[float] = field(default_factory=list, init=False)
     _num_wanted: int = field(default=LEAST_STEPS, init=False)
     _is_done: bool = field(default=False, init=False)
@@ -63,7 +64,7 @@ class FirstSteps:
     def _pace(self, measured: Sequence[float]) -> Pace:
         seconds: float = self.ranks.gather(statistics.median(measured))[0]
         held = max(self.ranks.gather(self.high_water.take(len(measured))["train/memory_gib"])) * GIB
-        rate = step_flops(self.model, self.training) / seconds / self.ranks.world_size
+        rate = step_flops(self.model, self.training, self.teacher) / seconds / self.ranks.world_size
         mfu = rate * self.ranks.world_size / self.roof
         pace = Pace(device_name(), seconds, held, rate, mfu, len(measured))
         if self.paces and self.ranks.is_first:
@@ -71,7 +72,8 @@ class FirstSteps:
             with suppress(
                 OSError
             ):  # the store is away for a moment: later plans know less, and training goes on
-                self.paces.remember(conditions(self.model, self.training, here), pace)
+                given = conditions(self.model, self.training, here, self.teacher)
+                self.paces.remember(given, pace)
         return pace
 
 

@@ -46,7 +46,9 @@ class Pace:
         )
 
 
-def conditions(model: ModelConfig, training: TrainingConfig, resources: Resources) -> dict[str, Any]:
+def conditions(
+    model: ModelConfig, training: TrainingConfig, resources: Resources, teacher: ModelConfig | None = None
+) -> dict[str, Any]:
     """All that time and memory of a step depend on but the device. `num_workers` is set; open settings are off."""
     ranks = resources.num_workers or 1
     split = split_batch(training, world_size=ranks, micro_batch_size=resources.micro_batch_size)
@@ -60,7 +62,8 @@ def conditions(model: ModelConfig, training: TrainingConfig, resources: Resource
             "ema": training.ema_decay > 0,
             "mask_documents": training.mask_documents,
             **_objective(model, training),
-        },
+        }
+        | ({"teacher": teacher.to_dict()} if teacher else {}),
         "resources": asdict(split)
         | {
             "num_gpus": resources.num_gpus or 0,
@@ -87,11 +90,11 @@ def _objective(model: ModelConfig, training: TrainingConfig) -> dict[str, Any]:
     return {"objective": objective.value} | rules.get(objective, {})
 
 
-def step_flops(model: ModelConfig, training: TrainingConfig) -> float:
-    """Operations of a step, of all ranks together."""
-    return float(
-        training.flops_per_token(model, training.seq_len) * training.seq_len * training.sequences_per_step
-    )
+def step_flops(model: ModelConfig, training: TrainingConfig, teacher: ModelConfig | None = None) -> float:
+    """Operations of a step, of all ranks together; of a teacher, those of its forward pass, a third."""
+    each = training.flops_per_token(model, training.seq_len)
+    each += training.flops_per_token(teacher, training.seq_len) // 3 if teacher else 0
+    return float(each * training.seq_len * training.sequences_per_step)
 
 
 @dataclass(frozen=True)

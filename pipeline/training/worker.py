@@ -10,11 +10,12 @@ from functools import partial
 import torch
 
 from model.config import ModelConfig
+from model.distillation import Teacher
 from model.flops import num_parameters
 from model.objectives import build_objective
 from model.recompute import Recompute
 from model.registry import build_model
-from model.weights import load_weights
+from model.weights import load_config, load_model, load_weights
 from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Recomputation, Resources
 from pipeline.dag.stage import Channel
@@ -42,7 +43,7 @@ from pipeline.training.runtime import device_of_rank, import_deepspeed
 from pipeline.training.schedule import learning_rate_at
 from pipeline.training.sources import Learned
 from pipeline.training.spikes import SpikePolicy
-from pipeline.training.throughput import Throughput, measure_matmul_roof
+from pipeline.training.throughput import DTYPES, Throughput, measure_matmul_roof
 from pipeline.training.trace import Trace
 from pipeline.training.watchdog import watched
 
@@ -84,7 +85,8 @@ def measure_first_steps(
 ) -> FirstSteps:
     """What is to be offered each step; `model` with its vocabulary, `roof` of all ranks."""
     paces = Paces(order.measured) if order.measured else None
-    return FirstSteps(model, order.job.training, order.resources, ranks, high_water, roof, paces)
+    teacher = load_config(order.job.teacher.local()) if order.job.teacher else None
+    return FirstSteps(model, order.job.training, order.resources, ranks, high_water, roof, paces, teacher)
 
 
 def _work(order: Order, ranks: Ranks, pulse: Pulse) -> TrainingResult:
@@ -148,6 +150,8 @@ def assemble(order: Order, ranks: Ranks, pulse: Pulse) -> Training:
     recorder = build_recorder(order, engine, corpus.learned, ranks, [engine.timing, high_water])
     if _compiles(order, engine, corpus.learned):
         compile_blocks(engine.model)
+        if engine.teacher and engine.teacher.model.can_be_compiled:
+            compile_blocks(engine.teacher.model)
         recorder.say("the model is compiled in its first step, which takes up to a minute")
     first_step, last = resume(order, engine, recorder, ranks), corpus.learned.length.num_steps
     evaluator = Evaluator(engine, corpus.held_out, ranks, recorder, config.eval_every_steps, last)
@@ -216,7 +220,16 @@ def build_engine(order: Order, vocab_size: int, ranks: Ranks) -> Engine:
     engine = Engine(objective, job.training, resources=resources, split=split)
     set_weights(engine, initial)
     lay_out_matrices(engine, ranks)
+    if job.teacher is not None:
+        engine.teacher = _teacher(job.teacher, engine)
     return engine
+
+
+def _teacher(weights: Folder, engine: Engine) -> Teacher:
+    """Whole on every rank, in the precision of what is trained. DeepSpeed, which trains and shards, never sees it."""
+    dtype = DTYPES[engine.config.precision]
+    model = load_model(weights.local()).to(engine.device, dtype).requires_grad_(False)  # noqa: FBT003
+    return Teacher(model, **vars(engine.config.distillation))
 
 
 def build_recorder(

@@ -12,6 +12,7 @@ from typing import Any
 import ray
 
 from model.config import ModelConfig
+from model.weights import load_config
 from pipeline.dag.folder import Folder
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import Channel
@@ -19,6 +20,7 @@ from pipeline.errors import ConfigError, StageFailedError
 from pipeline.training.allocation import ALLOCATION
 from pipeline.training.beginning import check_job
 from pipeline.training.config import TrainingConfig
+from pipeline.training.distillation import teacher_bytes
 from pipeline.training.failure import as_rank_error, first_cause
 from pipeline.training.fit import fitted
 from pipeline.training.job import Places, TrainingJob, TrainingResult
@@ -91,6 +93,8 @@ def _settings(
     sizes = world_sizes(job.training, resources)
     model = job.model.with_vocab_size(vocab_size)
     room, device = _room_of_rank(resources)
+    if job.teacher is not None:
+        room -= teacher_bytes(load_config(job.teacher.local()), job.training)
     known = partial(_measured, measured, model, job.training)
     found = {}
     for size in sizes:
