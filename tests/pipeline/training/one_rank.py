@@ -26,7 +26,9 @@ def main(orders: str, rank: str, world_size: str, store: str) -> None:
 
     for fields in pickle.loads(Path(orders).read_bytes()):
         work(Order(channel=Silent(), **fields))
-    dist.destroy_process_group()  # left to the end of the process, gloo's threads now and then abort it
+    dist.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # all is done and written; torn down by the interpreter, gloo's threads now and then abort the process
 
 
 if __name__ == "__main__":
