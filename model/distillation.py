@@ -30,8 +30,8 @@ class Teacher:
 
     model: LanguageModel
     "In evaluation mode, on the student's device."
-    temperature: float = 2.0
-    soft_weight: float = 0.5
+    temperature: float = 1.0
+    soft_weight: float = 0.9
     hidden_weight: float = 0.0
     "Above 0 only where both have the same width."
 

@@ -59,9 +59,9 @@ class Distillation:
     times that of the teacher's probabilities, and hidden_weight times how far apart the two hidden states point.
     """
 
-    temperature: float = 2.0
+    temperature: float = 1.0
     "At which both probabilities are compared (Hinton et al. 2015, section 2); > 0: the higher, the more even they are."
-    soft_weight: float = 0.5
+    soft_weight: float = 0.9
     "Of the teacher's probabilities; the labels have the rest; in [0, 1]."
     hidden_weight: float = 0.0
     "Of 1 - cos(hidden state, the teacher's), which must be as wide (Sanh et al. 2019, section 3); >= 0."

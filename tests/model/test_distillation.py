@@ -118,7 +118,7 @@ def test_a_student_that_knows_as_much_has_nothing_to_learn(pair):
 def test_a_prefix_is_read_by_the_teacher_too(pair):
     student, teacher = pair
     objective = PrefixLM(student).train()
-    objective.teacher = Teacher(teacher, soft_weight=1.0)
+    objective.teacher = Teacher(teacher, temperature=2.0, soft_weight=1.0)
     (ids,), labels = batch_of(student, 0.0)
     prefix = torch.zeros_like(ids)
     prefix[:, :4] = 1

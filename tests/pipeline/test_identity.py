@@ -120,10 +120,12 @@ def test_stage_version_and_inputs_are_identity():
 def recipe_keys(*overrides: str) -> dict[str, str]:
     """The key of each node of the quickstart, with fixed digests in place of its inputs' bytes."""
     stages = compose_recipe(list(overrides)).config.stages
-    return {
-        node: fingerprint(payload(stage, {name: ["0" * 64] for name in stage.ports()}, ""))
-        for node, stage in stages.items()
-    }
+    return {node: fingerprint(payload(stage, digests_for(stage), "")) for node, stage in stages.items()}
+
+
+def digests_for(stage: Any) -> dict[str, list[str]]:
+    """One for each reference: a port that is empty, such as one that was added later, has none."""
+    return {name: ["0" * 64 for _ in references] for name, (_, references, _) in stage.ports().items()}
 
 
 def circumstances() -> list[str]:
@@ -152,11 +154,11 @@ GOLDEN = {
     "split": "bf178c8d5793aff57d7c5bcfbb4fede7",
     "tokenizer": "0d78401a4a6fc57cc92e8390fb635616",
     "tokens": "22dc52394f8d6dd8faacf105fabf4e1e",
-    "base": "88019a20818f986fb036b9b36813b6c4",
+    "base": "cab3a4ce664a8a063a857e3256dbebdd",
     "base_score": "9e8d3ed4bc058a5d6e83f04a9d63ab10",
     "pairs": "8a48b9a1c4ab00f5fbdbe80e421317a3",
     "pair_tokens": "585e6c0f23c733d4c026ad67de197099",
-    "summarizer": "8f19367bdda32caa6a4bcdf9bf7457f1",
+    "summarizer": "4f23b50f018c5dfe18644a00377978b2",
     "summarizer_score": "c8af42b8f7b5d8d9de221c2df4108fd3",
     "export": "a0d609cda8f1e4192547d54480238c08",
     "register": "da8cb626dab74d63de14568ed11fade6",

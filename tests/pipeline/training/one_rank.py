@@ -28,7 +28,8 @@ def main(orders: str, rank: str, world_size: str, store: str) -> None:
         work(Order(channel=Silent(), **fields))
     dist.destroy_process_group()
     sys.stdout.flush()
-    os._exit(0)  # all is done and written; torn down by the interpreter, gloo's threads now and then abort the process
+    # all is done and written; torn down by the interpreter, gloo's threads now and then abort the process
+    os._exit(0)
 
 
 if __name__ == "__main__":
