@@ -146,28 +146,29 @@ def number_labels(decode: Callable[[Sequence[int]], str]) -> Labels:
 class LabelledSequences(PairSequences):
     """One example per sequence: its prompt, and as label [B] what its response says of it: a class, or a number.
 
-    A text begins with `first_id`, whose hidden state may stand for all of it. Raises `DataError` where a response is no
-    label.
+    Raises `DataError` where a response is no label.
 
     Args:
         shards: of tokenized examples.
-        seq_len: tokens of a text at most, its first and its last id among them.
-        first_id: stands before each text.
+        seq_len: tokens of a text at most, with those around it.
+        around: ids before and behind each text, one of whose hidden states may stand for all of it.
         labels: what responses may say.
     """
 
-    def __init__(self, shards: TokenShards, *, seq_len: int, first_id: int, labels: Labels) -> None:
-        super().__init__(shards, seq_len=seq_len, start_id=first_id)
+    def __init__(
+        self, shards: TokenShards, *, seq_len: int, around: tuple[list[int], list[int]], labels: Labels
+    ) -> None:
+        super().__init__(shards, seq_len=seq_len, start_id=shards.format.eos_id)
+        self._before, self._behind = around
         found = [self._label(row, labels) for row in self.rows.tolist()]
         self._labels: Any = np.array(found, dtype=labels.dtype)  # numbers are no Ints
 
     def batch(self, sequences: Ints) -> Batch:
         eos_id = self.shards.format.eos_id
         rows = self.rows[sequences]
+        room = self.seq_len - len(self._before) - len(self._behind)
         texts = [
-            np.concatenate(
-                ([self.start_id], self._read(start, min(stop, start + self.seq_len - 2)), [eos_id])
-            )
+            np.concatenate((self._before, self._read(start, min(stop, start + room)), self._behind))
             for start, stop in self._sources(rows)
         ]
         input_ids, is_real = self._padded(texts, fill=eos_id)

@@ -10,6 +10,7 @@ from model.config import ModelConfig
 from model.head import VocabularyHead
 from model.layers import Embedding
 from model.recompute import Recompute, through
+from model.text_head import TextHead
 
 
 class LanguageModel(nn.Module):
@@ -19,6 +20,9 @@ class LanguageModel(nn.Module):
     "Whether torch.compile fuses what its `blocks` do; not where they are one kernel each already."
     embedding: Embedding
     lm_head: VocabularyHead
+    "There where the config says `has_lm_head`."
+    classifier: TextHead
+    "There where the config names classes."
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from model.base import LanguageModel
 from model.cache import KVCache
+from model.config import classes_of
+from model.head import VocabularyHead
 from model.masks import Mask, causal_mask
 from model.recompute import Recompute
+from model.text_head import text_head
 
 
 class Decoder(LanguageModel):
@@ -19,6 +22,13 @@ class Decoder(LanguageModel):
     "Whether tokens can see those after them where both are of a prefix."
     can_be_compiled = True
     blocks: nn.ModuleList
+
+    def add_head(self) -> None:
+        """What the config has at the end: a head for the vocabulary, or one that tells classes apart."""
+        if classes_of(self.config):
+            self.classifier = text_head(self.config)
+        else:
+            self.lm_head = VocabularyHead(self.config.hidden_size, self.vocab_size)
 
     @abstractmethod
     def hidden(
@@ -89,8 +99,7 @@ class Decoder(LanguageModel):
 
 def decoder(model: LanguageModel) -> Decoder:
     """The model itself, as one that continues text. Raises ValueError where its architecture does not."""
-    if isinstance(model, Decoder):
+    if isinstance(model, Decoder) and model.config.has_lm_head:
         return model
-    raise ValueError(
-        f"a {model.config.architecture} model does not continue text; allowed: a decoder, such as llama"
-    )
+    kind = f"{model.config.architecture} model" + (" with classes" if classes_of(model.config) else "")
+    raise ValueError(f"a {kind} does not continue text; allowed: a decoder, such as llama")

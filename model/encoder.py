@@ -5,14 +5,10 @@ from abc import abstractmethod
 from torch import Tensor
 
 from model.base import LanguageModel
-from model.text_head import TextHead
 
 
 class Encoder(LanguageModel):
     """Token ids [B, T] -> hidden states [B, T, C], each of which has seen the whole text -> logits [B, T, V]."""
-
-    classifier: TextHead
-    "There where the config names classes."
 
     @abstractmethod
     def hidden(

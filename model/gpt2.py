@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from model.cache import KVCache
 from model.config import GPT2Config
 from model.decoder import Decoder
-from model.head import VocabularyHead
 from model.layers import Embedding, Linear, attention
 from model.masks import Mask
 
@@ -85,7 +84,7 @@ class GPT2(Decoder):
         self.position_embedding = Embedding(config.max_seq_len, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config, layer=layer) for layer in range(config.num_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
-        self.lm_head = VocabularyHead(config.hidden_size, self.vocab_size)
+        self.add_head()
         self.init_weights()
 
     @torch.no_grad()

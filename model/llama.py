@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from model.cache import KVCache
 from model.config import LlamaConfig, RopeKind
 from model.decoder import Decoder
-from model.head import VocabularyHead
 from model.layers import Embedding, Linear, RMSNorm, attention
 from model.masks import Mask
 from model.rotary import rotary_angles, rotate
@@ -104,7 +103,7 @@ class Llama(Decoder):
         self.embedding = Embedding(self.vocab_size, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config, layer=layer) for layer in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
-        self.lm_head = VocabularyHead(config.hidden_size, self.vocab_size)
+        self.add_head()
         self.init_weights()
 
     @torch.no_grad()

@@ -23,33 +23,42 @@ class Pooling(Enum):
 class TextHead(nn.Module):
     """Hidden states [B, T, C] -> one for each text -> tanh(W x) -> [B, K], as BERT's pooler and classifier.
 
-    Its weights are there once `init_weights` was called.
+    Of the last hidden state, which a decoder has normed and which has seen all, one matrix, as in transformers. The
+    weights are there once `init_weights` was called.
     """
 
     def __init__(self, hidden_size: int, num_outputs: int, *, pooling: Pooling) -> None:
         super().__init__()
         self.pooling = pooling
-        self.dense = Linear(hidden_size, hidden_size)
-        self.output = Linear(hidden_size, num_outputs)
+        is_last = pooling is Pooling.last
+        self.dense = None if is_last else Linear(hidden_size, hidden_size)
+        self.output = Linear(hidden_size, num_outputs, bias=not is_last)
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         """N(0, 0.02), biases 0."""
-        for layer in (self.dense, self.output):
+        for layer in filter(None, (self.dense, self.output)):
             nn.init.normal_(layer.weight, std=0.02, generator=generator)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
         real = (
             hidden.new_ones(hidden.shape[:2]) if attention_mask is None else attention_mask.to(hidden.dtype)
         )
-        out: Tensor = self.output(torch.tanh(self.dense(pooled(hidden, real, self.pooling))))
-        return out
+        x = pooled(hidden, real, self.pooling)  # [B, C]
+        if self.dense is not None:
+            x = torch.tanh(self.dense(x))
+        return torch.as_tensor(self.output(x))
 
 
 def text_head(config: ModelConfig) -> TextHead:
-    """The head of an encoder with classes: BERT's first token has learned to stand for its text, in others all do."""
-    pooling = Pooling.first if isinstance(config, BertConfig) else Pooling.mean
+    """The head of a model with classes: BERT's first token has learned to stand for its text, in other encoders all do.
+
+    In a decoder the last token alone has seen the text.
+    """
+    pooling = Pooling.last if config.is_causal else Pooling.mean
+    pooling = Pooling.first if isinstance(config, BertConfig) else pooling
     return TextHead(config.hidden_size, len(classes_of(config)), pooling=pooling)
 
 

@@ -97,10 +97,14 @@ def with_vocabulary(
 
 
 def with_classes(
-    config: BertConfig | RnnEncoderConfig, state_dict: Mapping[str, Tensor], classes: list[str], *, seed: int
+    config: ModelConfig, state_dict: Mapping[str, Tensor], classes: list[str], *, seed: int
 ) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """The encoder with a new head that tells these classes apart, drawn from the seed, in place of the heads it had."""
-    config = replace(config, classes=classes, masked_lm_head=False)
+    """The model with a new head that tells these classes apart, drawn from the seed, in place of the heads it had.
+
+    Its config is one that has `classes`.
+    """
+    without = {"masked_lm_head": False} if isinstance(config, BertConfig | RnnEncoderConfig) else {}
+    config = replace(config, classes=classes, **without)  # type: ignore[call-arg, arg-type]  # those that have it
     head = text_head(config)
     head.init_weights(torch.Generator().manual_seed(seed))
     kept = {

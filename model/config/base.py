@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -193,4 +193,26 @@ def is_number(classes: Sequence[str]) -> bool:
 def text_head_size(config: ModelConfig) -> int:
     """Parameters of the head for whole texts, which meets a text, and no token."""
     width, classes = config.hidden_size, len(classes_of(config))
+    if config.is_causal:
+        return classes * width
     return width * width + width + classes * (width + 1) if classes else 0
+
+
+@dataclass
+class DecoderConfig(AttentionConfig):
+    """What every decoder of attentions has."""
+
+    classes: list[str] = field(default_factory=list, metadata=ADDED_LATER)
+    """What a head for whole texts tells apart, in the order of its outputs; it stands in place of the vocabulary head.
+    Empty: the model predicts tokens."""
+
+    @property
+    def has_lm_head(self) -> bool:
+        return not self.classes
+
+    def ends(self) -> tuple[int, int]:
+        """Parameters of embedding and heads: of those that are only looked up, and of those that tokens multiply."""
+        table = self.embedding_size()
+        if self.classes:
+            return table + text_head_size(self), 0
+        return (0 if self.tie_embeddings else table), table

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from model.config.base import ADDED_LATER, AttentionConfig, Problem, Size
+from model.config.base import ADDED_LATER, DecoderConfig, Problem, Size
 
 
 @dataclass
-class GPT2Config(AttentionConfig):
+class GPT2Config(DecoderConfig):
     """GPT-2 (Radford et al. 2019). The defaults are the published 124M model's."""
 
     architecture: str = "gpt2"
@@ -18,10 +18,11 @@ class GPT2Config(AttentionConfig):
         attention = 4 * width * width + 4 * width  # query, key, value, output; each with a bias
         mlp = 2 * width * inner + inner + width
         norms = 2 * 2 * width  # weight and bias
+        lookups, head = self.ends()
         return Size(
-            lookups=self.max_seq_len * width + (0 if self.tie_embeddings else self.embedding_size()),
+            lookups=self.max_seq_len * width + lookups,
             blocks=self.num_layers * (attention + mlp + norms),
-            rest=2 * width + self.embedding_size(),
+            rest=2 * width + head,
             attention=self.num_layers * width,
         )
 
@@ -76,7 +77,7 @@ class RopeScaling:
 
 
 @dataclass
-class LlamaConfig(AttentionConfig):
+class LlamaConfig(DecoderConfig):
     """LLaMA (Touvron et al. 2023), with grouped-query attention. The defaults are the published 7B model's."""
 
     architecture: str = "llama"
@@ -126,10 +127,11 @@ class LlamaConfig(AttentionConfig):
         if self.qk_norm:
             attention += 2 * self.attention_head_dim
         mlp = 3 * width * self.intermediate_size  # gate, up, down
+        lookups, head = self.ends()
         return Size(
-            lookups=0 if self.tie_embeddings else self.embedding_size(),
+            lookups=lookups,
             blocks=self.num_layers * (attention + mlp + 2 * width),  # and two norms
-            rest=width + self.embedding_size(),
+            rest=width + head,
             attention=self.num_layers * heads,
         )
 

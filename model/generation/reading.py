@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model.base import LanguageModel
 from model.cache import Cache
+from model.config import classes_of
 from model.decoder import Decoder
 from model.encoder_decoder import EncoderDecoder
 
@@ -38,11 +39,11 @@ class Reading:
 
 def writer(model: LanguageModel) -> Decoder | EncoderDecoder:
     """The model itself, as one that writes text. Raises ValueError where its architecture does not."""
-    if isinstance(model, Decoder | EncoderDecoder):
+    if isinstance(model, Decoder | EncoderDecoder) and model.config.has_lm_head:
         return model
+    what = f"{model.config.architecture} model" + (" with classes" if classes_of(model.config) else "")
     raise ValueError(
-        f"a {model.config.architecture} model writes no text; allowed: a decoder or an encoder-decoder, "
-        "such as llama or t5"
+        f"a {what} writes no text; allowed: a decoder or an encoder-decoder, such as llama or t5"
     )
 
 

@@ -8,8 +8,8 @@ a head for masked tokens is the bare encoder (BertModel). Checked against transf
 from collections.abc import Mapping
 from typing import Any
 
-from model.config import BertConfig, is_number
-from model.hf.source import Source, Sources, each_kind, require
+from model.config import BertConfig
+from model.hf.source import Source, Sources, class_keys, classes_in, each_kind, require
 
 ROBERTA_PAD_ID = 1
 """Of the published RoBERTa; where a tokenizer has none."""
@@ -117,10 +117,7 @@ def to_hf_config(config: BertConfig, *, pad_id: int | None) -> dict[str, Any]:
         "tie_word_embeddings": config.tie_embeddings,
         "max_position_embeddings": config.max_seq_len + _unused_positions(kind, pad_id),
     }
-    if config.classes:
-        values["id2label"] = {str(number): name for number, name in enumerate(config.classes)}
-        values["label2id"] = {name: number for number, name in enumerate(config.classes)}
-        values["problem_type"] = "regression" if is_number(config.classes) else "single_label_classification"
+    values |= class_keys(config.classes)
     if kind == "distilbert":
         return values | _distilbert_sizes(config)
     if kind == "roberta":
@@ -171,7 +168,7 @@ def from_hf_config(values: Mapping[str, Any]) -> BertConfig:
         "vocab_size": values.get("vocab_size", 50265 if kind == "roberta" else 30522),
         "tie_embeddings": values.get("tie_word_embeddings", True),
         "masked_lm_head": bool(heads) or not values.get("architectures"),
-        "classes": _classes(values),
+        "classes": classes_in(values),
     }
     positions = values.get("max_position_embeddings", 512)
     if kind == "distilbert":
@@ -201,14 +198,6 @@ def from_hf_config(values: Mapping[str, Any]) -> BertConfig:
         norm_eps=values.get("layer_norm_eps", 1e-12),
         num_token_types=types[0],
     )
-
-
-def _classes(values: Mapping[str, Any]) -> list[str]:
-    """The labels of a classifier, in the order of its outputs."""
-    if not any("ForSequenceClassification" in name for name in values.get("architectures") or []):
-        return []
-    labels = values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # the defaults of transformers
-    return [labels[number] for number in sorted(labels, key=int)]
 
 
 def _unused_positions(kind: str, pad_id: int | None) -> int:

@@ -54,9 +54,9 @@ def family_of(config: ModelConfig, *, pad_id: int | None) -> Family:
 
 def auto_class(config: ModelConfig) -> str | None:
     """The class of `transformers` that loads an export with all its tensors; None where there is no counterpart."""
+    if isinstance(config, BertConfig | GPT2Config | LlamaConfig) and config.classes:
+        return "AutoModelForSequenceClassification"
     if isinstance(config, BertConfig):
-        if config.classes:
-            return "AutoModelForSequenceClassification"
         return "AutoModelForMaskedLM" if config.masked_lm_head else "AutoModel"
     if isinstance(config, T5Config):
         return "AutoModelForSeq2SeqLM"

@@ -1,4 +1,4 @@
-"""What our tensors and config fields are called in a Hugging Face folder of GPT2LMHeadModel.
+"""What our tensors and config fields are called in a Hugging Face folder of GPT-2, with either head.
 
 Checked against transformers 5.23; `config.json` also carries the keys that version 4 reads.
 """
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.config import GPT2Config
-from model.hf.source import Source, Sources, require
+from model.hf.source import Source, Sources, class_keys, classes_in, require
 
 
 def sources(config: GPT2Config) -> Sources:
@@ -19,6 +19,8 @@ def sources(config: GPT2Config) -> Sources:
                 table[f"blocks.{layer}.{ours}.{kind}"] = Source(
                     (name,), transposed=is_matrix and kind == "weight"
                 )
+    if config.classes:
+        return table | {"classifier.output.weight": Source(("score.weight",))}
     if not config.tie_embeddings:
         table["lm_head.weight"] = Source(("lm_head.weight",))
     return table
@@ -42,7 +44,7 @@ _BLOCK = {  # ours: (theirs, whether it is a matrix)
 
 def to_hf_config(config: GPT2Config) -> dict[str, Any]:
     return {
-        "architectures": ["GPT2LMHeadModel"],
+        "architectures": ["GPT2ForSequenceClassification" if config.classes else "GPT2LMHeadModel"],
         "model_type": "gpt2",
         "vocab_size": config.vocab_size,
         "n_positions": config.max_seq_len,
@@ -57,6 +59,7 @@ def to_hf_config(config: GPT2Config) -> dict[str, Any]:
         "resid_pdrop": 0.0,
         "embd_pdrop": 0.0,
         "attn_pdrop": 0.0,
+        **class_keys(config.classes),
     }
 
 
@@ -75,12 +78,13 @@ def from_hf_config(values: Mapping[str, Any]) -> GPT2Config:
         max_seq_len=values.get("n_positions", 1024),
         norm_eps=values.get("layer_norm_epsilon", 1e-5),
         tie_embeddings=values.get("tie_word_embeddings", True),
+        classes=classes_in(values),
     )
 
 
 def full_name(name: str) -> str:
     """The published folders leave the "transformer." prefix out."""
-    return name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
+    return name if name.startswith(("transformer.", "lm_head.", "score.")) else f"transformer.{name}"
 
 
 def is_left_out(name: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.config import LlamaConfig, RopeKind, RopeScaling
-from model.hf.source import Source, Sources, require
+from model.hf.source import Source, Sources, class_keys, classes_in, require
 
 
 def sources(config: LlamaConfig) -> Sources:
@@ -41,6 +41,8 @@ def sources(config: LlamaConfig) -> Sources:
         if config.qk_norm:
             table[f"blocks.{layer}.attention.query_norm.weight"] = Source((f"{attention}.q_norm.weight",))
             table[f"blocks.{layer}.attention.key_norm.weight"] = Source((f"{attention}.k_norm.weight",))
+    if config.classes:
+        return table | {"classifier.output.weight": Source(("score.weight",))}
     if not config.tie_embeddings:
         table["lm_head.weight"] = Source(("lm_head.weight",))
     return table
@@ -61,7 +63,7 @@ def to_hf_config(config: LlamaConfig) -> dict[str, Any]:
     kind = model_type(config)
     rotary = rope_parameters(config)
     values = {
-        "architectures": [_CLASSES[kind]],
+        "architectures": [f"{_NAMES[kind]}{'SequenceClassification' if config.classes else 'CausalLM'}"],
         "model_type": kind,
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.max_seq_len,
@@ -76,6 +78,7 @@ def to_hf_config(config: LlamaConfig) -> dict[str, Any]:
         "rope_theta": config.rope_theta,  # where transformers 4 looks, as for rope_scaling
         "hidden_act": "silu",
         "tie_word_embeddings": config.tie_embeddings,
+        **class_keys(config.classes),
     }
     if kind in {"llama", "qwen3"}:
         values["attention_bias"] = False
@@ -93,12 +96,7 @@ def to_hf_config(config: LlamaConfig) -> dict[str, Any]:
     return values
 
 
-_CLASSES = {
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-}
+_NAMES = {"llama": "LlamaFor", "mistral": "MistralFor", "qwen2": "Qwen2For", "qwen3": "Qwen3For"}
 
 
 def rope_parameters(config: LlamaConfig) -> dict[str, Any]:
@@ -152,6 +150,7 @@ def from_hf_config(values: Mapping[str, Any]) -> LlamaConfig:
         qk_norm=kind == "qwen3",
         sliding_window=_window(values, kind),
         tie_embeddings=values.get("tie_word_embeddings", False),
+        classes=classes_in(values),
     )
 
 

@@ -1,8 +1,10 @@
 """Where one of our tensors is in a Hugging Face folder, and what every family's converter needs to say so."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from model.config import is_number
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,25 @@ def each_kind(ours: str, theirs: tuple[str, ...], *, rows: tuple[int, ...] = ())
         f"{ours}.{kind}": Source(tuple(f"{name}.{kind}" for name in theirs), rows=rows)
         for kind in ("weight", "bias")
     }
+
+
+def class_keys(classes: Sequence[str]) -> dict[str, Any]:
+    """What `config.json` says of the outputs of a head for whole texts; nothing where there is none."""
+    if not classes:
+        return {}
+    return {
+        "id2label": {str(number): name for number, name in enumerate(classes)},
+        "label2id": {name: number for number, name in enumerate(classes)},
+        "problem_type": "regression" if is_number(classes) else "single_label_classification",
+    }
+
+
+def classes_in(values: Mapping[str, Any]) -> list[str]:
+    """The labels of a model for whole texts, in the order of its outputs; empty: it is another model."""
+    if not any("ForSequenceClassification" in name for name in values.get("architectures") or []):
+        return []
+    labels = values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # the defaults of transformers
+    return [labels[number] for number in sorted(labels, key=int)]
 
 
 def require(values: Mapping[str, Any], key: str, allowed: tuple[object, ...]) -> None:

@@ -54,7 +54,7 @@ class Classification(nn.Module):
     @torch.no_grad()
     def _taught(teacher: LanguageModel, *given: Tensor | None) -> Tensor:
         """What a teacher with a head of its own says of the same texts: [B, K]."""
-        assert isinstance(teacher, Encoder)
+        assert isinstance(teacher, Encoder | Decoder)
         return OwnClassification(teacher).logits(*given)  # type: ignore[arg-type]
 
     def forward(
@@ -101,12 +101,11 @@ class _OwnHead(nn.Module):
 
     model: Encoder | Decoder
 
-    def __init__(self, model: Encoder) -> None:
+    def __init__(self, model: Encoder | Decoder) -> None:
         nn.Module.__init__(self)
         self.model = model
 
     def _head(self) -> TextHead:
-        assert isinstance(self.model, Encoder)
         return self.model.classifier
 
 

@@ -142,10 +142,11 @@ def _samples(
     model: "LanguageModel", shards: "TokenShards", tokenizer: "Tokenizer", settings: Evaluate
 ) -> list[dict[str, str]]:
     """What a decoder writes; no other model continues a text."""
+    from model.config import classes_of
     from model.decoder import Decoder
     from pipeline.evaluation import samples
 
-    if not isinstance(model, Decoder):
+    if not isinstance(model, Decoder) or classes_of(model.config):
         return []
     cases = samples.from_prompts(settings.prompts, tokenizer) or samples.from_rows(
         shards, tokenizer, count=settings.num_samples, reference_tokens=settings.max_new_tokens

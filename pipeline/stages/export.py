@@ -139,6 +139,6 @@ def outputs(model: "LanguageModel", given: dict[str, Any]) -> Any:
     """Logits, of tokens or of classes, or the hidden states of a model without a head."""
     if classes_of(model.config):
         hidden = model.hidden(**given)  # type: ignore[operator]
-        return model.classifier(hidden, None)  # type: ignore[operator]
+        return model.classifier(hidden, None)
     compute: Any = model if model.config.has_lm_head else model.hidden
     return compute(**given)

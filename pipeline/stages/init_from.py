@@ -12,6 +12,7 @@ from model.config import ModelConfig, config_from_dict
 from pipeline.dag.folder import Folder
 from pipeline.dag.stage import ExternalFile, Problem
 from pipeline.errors import ConfigError
+from pipeline.training.objective import ARCHITECTURES, objective_of_classes
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
@@ -109,15 +110,14 @@ def import_weights(
 
 
 def _with_classes(config: Any, state_dict: Any, classes: list[str], seed: int) -> Any:
-    from model.config import BertConfig, RnnEncoderConfig
     from model.weights import with_classes
 
-    if not isinstance(config, BertConfig | RnnEncoderConfig):
+    if config.architecture not in ARCHITECTURES[objective_of_classes(classes)]:
         raise ConfigError(
             f"a {config.architecture} model has no head that tells classes apart",
             where="classes",
-            allowed="an encoder: bert or rnn_encoder",
-            do="begin from an encoder, or leave classes empty and let the model write the answer",
+            allowed=", ".join(ARCHITECTURES[objective_of_classes(classes)]),
+            do="begin from one of these, or leave classes empty and let the model write the answer",
         )
     if config.classes == classes:
         return config, state_dict

@@ -51,13 +51,13 @@ def what_is_scored(
         ConfigError: the model predicts no tokens, or the tokenizer lacks what stands for those that are hidden.
     """
     rules = ObjectiveSettings(masking=settings.masking, spans=settings.spans)
-    if isinstance(model, Decoder):
-        return Scored(build_objective("causal_lm", model), held_out_text(shards, seq_len=seq_len))
     if classes_of(model.config):
         asked = objective_of_classes(classes_of(model.config))
         pool = pool_of_examples(asked, model.config, tokenizer, seq_len=seq_len)
         assert pool is not None
         return Scored(build_objective(asked.name, model), EvalPool(pool(shards)))
+    if isinstance(model, Decoder):
+        return Scored(build_objective("causal_lm", model), held_out_text(shards, seq_len=seq_len))
     if isinstance(model, Encoder):
         _require_head(model)
         held_out = EvalSequences(shards, seq_len=seq_len)

@@ -82,7 +82,8 @@ def compile_blocks(model: LanguageModel) -> None:
     assert isinstance(model.blocks, nn.ModuleList)
     for block in model.blocks:
         block.compile(dynamic=False)
-    model.lm_head.cross_entropy = torch.compile(cross_entropy, dynamic=True)
+    if model.config.has_lm_head:
+        model.lm_head.cross_entropy = torch.compile(cross_entropy, dynamic=True)
 
 
 @contextmanager

@@ -23,11 +23,16 @@ def pool_of_examples(
         ids = {tuple(tokenizer.encode(name).tolist()): place for place, name in enumerate(names)}
         is_number = objective is Objective.regression
         labels = number_labels(tokenizer.decode) if is_number else class_labels(ids)
-        return partial(LabelledSequences, seq_len=seq_len, first_id=first_id(tokenizer), labels=labels)
+        around = ids_around(tokenizer, is_causal=model.is_causal)
+        return partial(LabelledSequences, seq_len=seq_len, around=around, labels=labels)
     return None
 
 
-def first_id(tokenizer: Tokenizer) -> int:
-    """What stands before a text that is to be judged."""
-    known = (tokenizer.special_ids.get(text) for text in FIRST_TOKENS)
-    return next((id_ for id_ in known if id_ is not None), tokenizer.eos_id)
+def ids_around(tokenizer: Tokenizer, *, is_causal: bool) -> tuple[list[int], list[int]]:
+    """What stands before a text that is to be judged, and behind it.
+
+    A decoder judges by its last token. Behind that nothing stands, since whoever takes the exported model gives it a
+    text as its tokenizer has it.
+    """
+    known = [tokenizer.special_ids[text] for text in FIRST_TOKENS if text in tokenizer.special_ids][:1]
+    return (known, []) if is_causal else (known or [tokenizer.eos_id], [tokenizer.eos_id])

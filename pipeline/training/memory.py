@@ -218,12 +218,16 @@ def _logits(model: ModelConfig, wide: int, *, on_gpu: bool) -> int:
     of the weight's gradient; where the backward pass begins, the gradient once more, scaled.
     """
     assert model.vocab_size is not None, "vocab_size must be known before memory is counted"
+    if not model.has_lm_head:
+        return 0
     return (FP32 + wide) * model.vocab_size * model.hidden_size + _head_work(model, wide, on_gpu=on_gpu)
 
 
 def _head_work(model: ModelConfig, wide: int, *, on_gpu: bool) -> int:
     """What of it is gone when the blocks' backward pass begins."""
     assert model.vocab_size is not None
+    if not model.has_lm_head:
+        return 0
     least = HEAD_CHUNK_LOGITS["accelerator" if on_gpu else "cpu"]
     chunk = max(least, HEAD_CHUNK_TOKENS * model.vocab_size) * (2 * wide + FP32)
     return max(chunk, FP32 * model.vocab_size * model.hidden_size)

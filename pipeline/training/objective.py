@@ -35,8 +35,8 @@ ARCHITECTURES = {
     Objective.masked_lm: ("bert", "rnn_encoder"),
     Objective.span_corruption: ("t5", "transformer", "rnn_seq2seq"),
     Objective.seq2seq_lm: ("transformer", "rnn_seq2seq", "t5"),
-    Objective.classification: ("bert", "rnn_encoder"),
-    Objective.regression: ("bert", "rnn_encoder"),
+    Objective.classification: ("bert", "rnn_encoder", "gpt2", "llama"),
+    Objective.regression: ("bert", "rnn_encoder", "gpt2", "llama"),
 }
 "The models that each objective can train."
 DEFAULTS = {
@@ -86,7 +86,7 @@ class ObjectiveSettings:
     objective: Objective | None = field(default=None, metadata=ADDED_LATER)
     """causal_lm, prefix_lm, masked_lm, span_corruption, seq2seq_lm, classification or regression. None: what the
     architecture is made for: masked_lm for bert, span_corruption for t5, seq2seq_lm for transformer, causal_lm for a
-    decoder; of an encoder with classes classification, or regression where it names but one."""
+    decoder; of a model with classes classification, or regression where it names but one."""
     masking: TokenMasking = field(default_factory=TokenMasking, metadata=ADDED_LATER)
     "Of masked_lm: how many tokens are masked, and with what."
     spans: SpanCorruption = field(default_factory=SpanCorruption, metadata=ADDED_LATER)
@@ -122,6 +122,8 @@ class ObjectiveSettings:
             )
         if not model.has_lm_head:
             what = f"this {model.architecture} model has no head that predicts tokens, and {objective.name} needs one"
+            if model.is_causal:
+                return [Problem("model.classes", what, "none", "leave model.classes empty")]
             do = "set model.masked_lm_head=true"
             return [Problem("model.masked_lm_head", what, "true", do)]
         if objective is Objective.span_corruption and seq_len < 2:  # noqa: PLR2004

@@ -95,6 +95,9 @@ EVERY: dict[str, ModelConfig] = {
     **RECURRENT,
     "bert-headless": BertConfig(**GPT2, masked_lm_head=False),
     "bert-classifier": BertConfig(**GPT2, masked_lm_head=False, classes=["a", "b", "c"]),
+    "gpt2-classifier": GPT2Config(**GPT2, classes=["a", "b", "c"]),
+    "llama-classifier": LlamaConfig(**GPT2 | {"tie_embeddings": False}, num_kv_heads=2, classes=["a", "b"]),
+    "qwen2-regressor": LlamaConfig(**GPT2, num_kv_heads=2, qkv_bias=True, classes=["depth"]),
 }
 
 GIVEN = ("eos_ids", "start_id", "decode", "on_token")

@@ -6,6 +6,7 @@ from pathlib import Path
 from model.config import (
     BertConfig,
     GPT2Config,
+    LlamaConfig,
     ModelConfig,
     RnnConfig,
     RnnEncoderConfig,
@@ -32,6 +33,8 @@ MODELS: dict[str, ModelConfig] = {
     "transformer": TransformerConfig(**HEADS),
     "rnn": RnnConfig(**SHAPE),
     "rnn_encoder": RnnEncoderConfig(**SHAPE, masked_lm_head=True),
+    "gpt2_classifier": GPT2Config(**HEADS, classes=["odd", "even"]),
+    "llama_classifier": LlamaConfig(**HEADS, num_kv_heads=2, head_dim=8, classes=["odd", "even"]),
     "rnn_classifier": RnnEncoderConfig(**SHAPE, classes=["odd", "even"]),
     "rnn_seq2seq": RnnSeq2SeqConfig(**SHAPE),
 }

@@ -26,6 +26,8 @@ IN_TRANSFORMERS = {
     "classifier": "BertForSequenceClassification",
     "regressor": "BertForSequenceClassification",
     "roberta_classifier": "RobertaForSequenceClassification",
+    "gpt2_classifier": "GPT2ForSequenceClassification",
+    "llama_classifier": "LlamaForSequenceClassification",
     "t5": "T5ForConditionalGeneration",
 }
 

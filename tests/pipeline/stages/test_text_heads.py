@@ -48,7 +48,7 @@ def write_responses(folder: Path, tokenizer: Tokenizer, responses: Sequence[str]
     return open_folder(str(folder))
 
 
-@pytest.mark.parametrize("name", ["classifier", "rnn_classifier"])
+@pytest.mark.parametrize("name", ["classifier", "rnn_classifier", "gpt2_classifier", "llama_classifier"])
 def test_a_classifier_is_measured_by_what_it_gets_right(models, labelled, numbered, tmp_path, name):
     report = evaluated(models(name), labelled, tmp_path)
     assert set(report["metrics"]) == {"eval/loss", "eval/accuracy"}
@@ -89,9 +89,10 @@ def test_what_is_constant_correlates_with_nothing():
     assert correlation(2, 3, 5, 5, 13, 8) == 1
 
 
-def test_an_encoder_gets_a_new_head_for_classes_and_keeps_one_that_knows_them(models, tmp_path):
+def test_a_model_gets_a_new_head_for_classes_and_keeps_one_that_knows_them(models, tmp_path):
     classes = ["odd", "even"]
     cases = [("bert", False), ("classifier", True), ("rnn_encoder", False), ("rnn_classifier", True)]
+    cases += [("gpt2", False), ("gpt2_classifier", True)]
     for name, kept in cases:
         target = tmp_path / name
         import_weights(models(name), open_folder(str(target)), None, classes, seed=3)
@@ -100,7 +101,7 @@ def test_an_encoder_gets_a_new_head_for_classes_and_keeps_one_that_knows_them(mo
         assert (config.classes, config.has_lm_head) == (classes, False)
         body = {key for key in before if not key.startswith(("lm_head.", "classifier."))}
         assert all(torch.equal(weights[key], before[key]) for key in body)
-        again = before.get("classifier.dense.weight")
-        assert (again is not None and torch.equal(weights["classifier.dense.weight"], again)) == kept
+        again = before.get("classifier.output.weight")
+        assert (again is not None and torch.equal(weights["classifier.output.weight"], again)) == kept
     with pytest.raises(ConfigError, match="no head that tells classes apart"):
         import_weights(models("t5"), open_folder(str(tmp_path / "t5")), None, classes)

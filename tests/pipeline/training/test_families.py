@@ -111,9 +111,15 @@ def write_labelled(path, tokenizer, responses):
     return {"train_tokens": {"train": folder}, "validation_tokens": folder, "packing": None}
 
 
-@pytest.mark.parametrize("name", ["bert", "rnn_encoder"])
-def test_an_encoder_learns_to_tell_texts_apart(here, make_family_job, labelled, name):
-    model = dataclasses.replace(FAMILIES[name][0], masked_lm_head=False, classes=["low", "high"])
+def with_head(name, classes):
+    model = FAMILIES[name][0]
+    without = {} if model.is_causal else {"masked_lm_head": False}
+    return dataclasses.replace(model, **without, classes=classes)
+
+
+@pytest.mark.parametrize("name", ["bert", "rnn_encoder", "llama"])
+def test_a_model_learns_to_tell_texts_apart(here, make_family_job, labelled, name):
+    model = with_head(name, ["low", "high"])
     job = make_family_job(name, labelled | {"model": model}, objective=Objective.classification)
     metrics = here.run(job, "run", micro_batch_size=4).metrics
     assert metrics["eval/accuracy"] > 0.9
@@ -125,10 +131,10 @@ def test_an_encoder_learns_to_tell_texts_apart(here, make_family_job, labelled, 
     assert here.losses("parts") == pytest.approx(here.losses("run"), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["bert", "rnn_encoder"])
-def test_an_encoder_learns_a_number(here, make_family_job, numbered, name):
-    model = dataclasses.replace(FAMILIES[name][0], masked_lm_head=False, classes=["depth"])
-    job = make_family_job(name, numbered | {"model": model}, num_steps=40)
+@pytest.mark.parametrize("name", ["bert", "rnn_encoder", "llama"])
+def test_a_model_learns_a_number(here, make_family_job, numbered, name):
+    model = with_head(name, ["depth"])
+    job = make_family_job(name, numbered | {"model": model}, num_steps=40, objective=Objective.regression)
     metrics = here.run(job, "run", micro_batch_size=4).metrics
     assert {key for key in metrics if key.startswith("eval/")} == {"eval/loss"}
     assert metrics["eval/loss"] < 0.1  # of a variance of 1
