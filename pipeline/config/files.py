@@ -23,6 +23,11 @@ OWN = "__own"
 
 def with_own_recipes(overrides: list[str]) -> list[str]:
     """Let `recipe=` find YAML files by path, and names in the current folder's `conf`."""
+    for group in (
+        "recipe",
+        "recipe_nodes",
+    ):  # of an earlier composition in this process: other files of these names
+        ConfigStore.instance().repo.pop(group, None)
     found = [_stored_recipe(each) for each in overrides]
     if Path("conf/recipe").is_dir():
         found.append(f"hydra.searchpath=[file://{Path('conf').absolute()}]")

@@ -172,6 +172,13 @@ def test_a_recipe_of_ones_own_may_begin_from_another(tmp_path):
     assert (list(composed.config.stages), composed.recipe) == (["own", "more"], "more")
 
 
+def test_a_recipe_of_ones_own_is_not_taken_for_a_file_of_its_name(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/mine.yaml").write_text(OWN)
+    assert compose_recipe(["recipe=elsewhere/mine.yaml"]).recipe == "mine"
+    test_a_recipe_of_ones_own_may_begin_from_another(tmp_path)
+
+
 def test_two_recipe_files_of_one_name_are_not_mixed_up(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
