@@ -58,7 +58,7 @@ def main() -> int:
 
 def measured(folder: str, tokens: int, repeats: int) -> tuple[list[float], list[float], float]:
     """Of each pair of blocks the fraction that the checkpoint adds; the stalls; seconds of a step."""
-    order = _order(folder, tokens, num_steps=2 * BLOCK_STEPS * (repeats + 1))
+    order = _order(folder, tokens)
     join(folder)
     from pipeline.training.checkpointer import Checkpointer, Rhythm
     from pipeline.training.pulse import Pulse
@@ -117,7 +117,7 @@ def resume(folder: str, tokens: int) -> int:
     import_deepspeed()
     for name in COMPILER:
         import_module(name)
-    work(_order(folder, tokens, num_steps=NEVER, channel=UntilAStep(time.perf_counter())))
+    work(_order(folder, tokens, channel=UntilAStep(time.perf_counter())))
     return 1
 
 
@@ -135,8 +135,9 @@ class UntilAStep:
             os._exit(0)
 
 
-def _order(folder: str, tokens: int, *, num_steps: int, channel: Any = None) -> Any:
-    training = TrainingConfig(num_steps=num_steps, warmup_steps=1, seq_len=512, global_batch_tokens=tokens)
+def _order(folder: str, tokens: int, *, channel: Any = None) -> Any:
+    """Without an end: so it is one that is compiled."""
+    training = TrainingConfig(num_steps=NEVER, warmup_steps=1, seq_len=512, global_batch_tokens=tokens)
     return order_in(folder, training, channel=channel)
 
 
