@@ -22,7 +22,14 @@ from pipeline.dag.stage import (
 )
 from pipeline.dag.store import Manifest
 from pipeline.stages import training_node
-from pipeline.stages.init_from import config_ahead, files_of, import_weights, init_problems, local_folder
+from pipeline.stages.init_from import (
+    Changes,
+    config_ahead,
+    files_of,
+    import_weights,
+    init_problems,
+    local_folder,
+)
 from pipeline.training.config import Packing, TrainingConfig
 from pipeline.training.distillation import own_problems
 from pipeline.training.objective import Objective, objective_of_classes
@@ -68,6 +75,8 @@ class Finetune(TrainingConfig, Stage):
     classes: list[str] = field(default_factory=list, metadata=ADDED_LATER)
     """Of classification: the names of the classes, as responses have them; the head that tells them apart is new. One
     name: responses are numbers, and the head is one of regression."""
+    shrink_vocabulary: bool = field(default=False, metadata=ADDED_LATER)
+    "Whether ids beyond the tokenizer's last are cut off: a smaller embedding and head. They never had a token."
     init_from: str = circumstance("")
     "A Hugging Face folder that all machines see, or a name on the hub; its bytes are identity, not where they lie."
 
@@ -180,10 +189,12 @@ class Finetune(TrainingConfig, Stage):
     def _weights(self, context: StageContext) -> Folder:
         """The weights to begin from; those of others are turned into ours first."""
         given, tokenizers = context.inputs["model"], context.inputs["tokenizer"]
-        if given and given[0].kind == "checkpoint" and not tokenizers and not self.classes:
+        stays = not (tokenizers or self.classes or self.shrink_vocabulary)
+        if stays and given and given[0].kind == "checkpoint":
             return given[0].folder
         source = given[0].folder if given else open_folder(str(local_folder(self.init_from)))
         initial = context.scratch.child("initial")
-        item = (source, initial, tokenizers[0].folder if tokenizers else None, self.classes, self.seed)
-        context.map(import_weights, {"import": item}, unit="imports")
+        tokenizer = tokenizers[0].folder if tokenizers else None
+        changes = Changes(tokenizer, self.classes, self.seed, self.shrink_vocabulary)
+        context.map(import_weights, {"import": (source, initial, changes)}, unit="imports")
         return initial

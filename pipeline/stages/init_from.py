@@ -5,6 +5,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,24 @@ def files_of(init_from: str) -> list[ExternalFile]:
     return [ExternalFile(name, str(folder / name)) for name in names if (folder / name).is_file()]
 
 
-def import_weights(
-    given: Folder, target: Folder, tokenizer: Folder | None, classes: Sequence[str] = (), seed: int = 0
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Changes:
+    """What is to be another than in the weights that are given."""
+
+    tokenizer: Folder | None = None
+    "In place of the model's own."
+    classes: Sequence[str] = ()
+    "Of a head for whole texts: a new one, where the model has none that knows them."
+    seed: int = 0
+    "That the new head is drawn from."
+    shrink: bool = False
+    "Whether ids beyond the tokenizer's last lose their rows."
+
+
+def import_weights(given: Folder, target: Folder, changes: Changes) -> dict[str, Any]:
     """In a worker: an exported folder as a weights folder with its tokenizer, or with another one.
 
-    A vocabulary that another tokenizer has outgrown gets more rows; ids that it has given up keep theirs. With classes
-    that the model does not know it gets a new head, drawn from the seed.
+    A vocabulary that another tokenizer has outgrown gets more rows.
 
     Raises:
         ConfigError: tensors that do not fit, a pickle, an architecture that is none of ours.
@@ -97,11 +109,11 @@ def import_weights(
     folder = given.local()
     config, state_dict = _read(folder, given.url)
     own = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
-    used = Tokenizer.load(own if tokenizer is None else tokenizer.local())
-    if used.vocab_size > (config.vocab_size or 0):
+    used = Tokenizer.load(own if changes.tokenizer is None else changes.tokenizer.local())
+    if used.vocab_size > (config.vocab_size or 0) or changes.shrink:
         config, state_dict = with_vocabulary(config, state_dict, used.vocab_size)
-    if classes:
-        config, state_dict = _with_classes(config, state_dict, list(classes), seed)
+    if changes.classes:
+        config, state_dict = _with_classes(config, state_dict, list(changes.classes), changes.seed)
     with tempfile.TemporaryDirectory() as temporary:
         save_weights(Path(temporary), config, state_dict)
         used.save(Path(temporary) / "tokenizer")

@@ -1,6 +1,7 @@
 """Models of every family: measured on held-out tokens, exported to their own class of transformers, and taken back."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,12 @@ from data.examples import Example, token_format, tokenize_example
 from data.shards import TokenRow, TokenWriter
 from data.tokenizer import Tokenizer
 from data.tokenizer_training import TokenizerRules, train_tokenizer
-from model.weights import load_weights
+from model.weights import load_weights, save_weights
 from pipeline.dag.folder import Folder, open_folder
 from pipeline.errors import ConfigError
 from pipeline.stages.export import Export, export_model
 from pipeline.stages.export import Precision as Written
-from pipeline.stages.init_from import files_of, import_weights
+from pipeline.stages.init_from import Changes, files_of, import_weights
 from tests.pipeline.stages.families import MODELS, TEXTS, evaluated
 
 IN_TRANSFORMERS = {
@@ -116,7 +117,7 @@ def test_a_family_that_transformers_lacks_is_exported_in_our_own_form(models, tm
 @pytest.mark.parametrize("name", MODELS)
 def test_an_export_gives_back_the_weights_that_it_was_made_of(models, tmp_path, name):
     exported(models(name), tmp_path / "export")
-    import_weights(open_folder(str(tmp_path / "export")), open_folder(str(tmp_path / "again")), None)
+    import_weights(open_folder(str(tmp_path / "export")), open_folder(str(tmp_path / "again")), Changes())
     config, weights = load_weights(tmp_path / "again")
     wanted_config, wanted = load_weights(models(name).local())
     assert config.to_dict() == wanted_config.to_dict()
@@ -129,7 +130,7 @@ def test_a_tokenizer_with_more_ids_gives_the_model_more_rows(models, tmp_path, n
     larger = train_tokenizer(TEXTS, rules=rules)
     larger.save(tmp_path / "larger")
     target = open_folder(str(tmp_path / "again"))
-    import_weights(models(name), target, open_folder(str(tmp_path / "larger")))
+    import_weights(models(name), target, Changes(open_folder(str(tmp_path / "larger"))))
     config, weights = load_weights(tmp_path / "again")
     _, before = load_weights(models(name).local())
     old = before["embedding.weight"]
@@ -137,6 +138,27 @@ def test_a_tokenizer_with_more_ids_gives_the_model_more_rows(models, tmp_path, n
     assert torch.equal(weights["embedding.weight"][: len(old)], old)
     assert weights["embedding.weight"][-1] == pytest.approx(old.mean(dim=0), abs=1e-6)
     assert Tokenizer.load(tmp_path / "again/tokenizer").hash == larger.hash
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert", "t5"])
+def test_ids_that_no_token_has_are_cut_off_if_asked(models, tmp_path, family_tokenizer, name):
+    config, weights = load_weights(models(name).local())
+    padded = replace(config, vocab_size=config.vocab_size + 50)
+    rows = {
+        key: torch.cat((each, torch.zeros(50, *each.shape[1:])))
+        if key in ("embedding.weight", "lm_head.weight", "lm_head.bias")
+        else each
+        for key, each in weights.items()
+    }
+    save_weights(tmp_path / "padded", padded, rows)
+    family_tokenizer.save(tmp_path / "padded/tokenizer")
+    given = open_folder(str(tmp_path / "padded"))
+    for shrink, size in ((False, padded.vocab_size), (True, family_tokenizer.vocab_size)):
+        import_weights(given, open_folder(str(tmp_path / "again")), Changes(shrink=shrink))
+        found, after = load_weights(tmp_path / "again")
+        assert found.vocab_size == size
+        assert torch.equal(after["embedding.weight"], rows["embedding.weight"][:size])
+    assert all(torch.equal(after[key], each) for key, each in weights.items())
 
 
 def test_weights_that_cannot_be_begun_from_are_named(models, tmp_path):
@@ -147,7 +169,9 @@ def test_weights_that_cannot_be_begun_from_are_named(models, tmp_path):
     def refusal(**changes: object) -> ConfigError:
         path.write_text(json.dumps(good | changes))
         with pytest.raises(ConfigError) as caught:
-            import_weights(open_folder(str(tmp_path / "export")), open_folder(str(tmp_path / "again")), None)
+            import_weights(
+                open_folder(str(tmp_path / "export")), open_folder(str(tmp_path / "again")), Changes()
+            )
         assert caught.value.where
         assert caught.value.allowed
         assert caught.value.do

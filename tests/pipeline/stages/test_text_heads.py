@@ -17,7 +17,7 @@ from model.weights import load_model, load_weights
 from pipeline.dag.folder import Folder, open_folder
 from pipeline.errors import ConfigError
 from pipeline.evaluation.scoring import correlation
-from pipeline.stages.init_from import import_weights
+from pipeline.stages.init_from import Changes, import_weights
 from pipeline.training.examples import pool_of_examples
 from pipeline.training.objective import Objective
 from tests.pipeline.stages.families import MODELS, TEXTS, evaluated
@@ -95,7 +95,7 @@ def test_a_model_gets_a_new_head_for_classes_and_keeps_one_that_knows_them(model
     cases += [("gpt2", False), ("gpt2_classifier", True)]
     for name, kept in cases:
         target = tmp_path / name
-        import_weights(models(name), open_folder(str(target)), None, classes, seed=3)
+        import_weights(models(name), open_folder(str(target)), Changes(classes=classes, seed=3))
         config, weights = load_weights(target)
         _, before = load_weights(models(name).local())
         assert (config.classes, config.has_lm_head) == (classes, False)
@@ -104,4 +104,4 @@ def test_a_model_gets_a_new_head_for_classes_and_keeps_one_that_knows_them(model
         again = before.get("classifier.output.weight")
         assert (again is not None and torch.equal(weights["classifier.output.weight"], again)) == kept
     with pytest.raises(ConfigError, match="no head that tells classes apart"):
-        import_weights(models("t5"), open_folder(str(tmp_path / "t5")), None, classes)
+        import_weights(models("t5"), open_folder(str(tmp_path / "t5")), Changes(classes=classes))
