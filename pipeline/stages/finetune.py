@@ -133,7 +133,7 @@ class Finetune(TrainingConfig, Stage):
             estimated=length | training_node.work_of(model, self, length),
             vocab_size=model.vocab_size,
             paces=Paces(measured),
-            teacher=sources["teacher"],
+            teacher=sources.get("teacher", []),
         )
 
     def _model_ahead(self, sources: Mapping[str, list[Source]]) -> ModelConfig | None:

@@ -131,7 +131,7 @@ class Pretrain(TrainingConfig, Stage):
             estimated=self.estimate(inputs, resources),
             vocab_size=training_node.vocabulary(inputs),
             paces=Paces(measured),
-            teacher=sources["teacher"],
+            teacher=sources.get("teacher", []),
         )
 
     def follows(self) -> frozenset[str]:
