@@ -36,8 +36,8 @@ class LanguageModel(nn.Module):
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         """Fill every parameter in place from `generator` (None: torch's own, as `torch.manual_seed` left it).
 
-        The constructor calls it. After `build_model` on the meta device, call it again behind `to_empty`: it also ties
-        the embeddings, which `to_empty` unties.
+        `build_model` calls it, save on the meta device: call it there behind `to_empty`. It also ties the embeddings,
+        which `to_empty` unties.
         """
 
     def tie_weights(self) -> None:

@@ -111,7 +111,6 @@ class Bert(Encoder):
             self.lm_head = MaskedLMHead(config, self.vocab_size)
         if config.classes:
             self.classifier = text_head(config)
-        self.init_weights()
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:

@@ -137,7 +137,6 @@ class Rnn(Decoder):
         self.embedding = Embedding(self.vocab_size, config.hidden_size)
         self.blocks = nn.ModuleList(Layer(config, layer=layer) for layer in range(config.num_layers))
         self.lm_head = VocabularyHead(config.hidden_size, self.vocab_size)
-        self.init_weights()
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         self.tie_weights()
@@ -180,7 +179,6 @@ class RnnEncoder(Encoder):
             self.lm_head = VocabularyHead(config.hidden_size, self.vocab_size)
         if config.classes:
             self.classifier = text_head(config)
-        self.init_weights()
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         self.tie_weights()
@@ -215,7 +213,6 @@ class RnnSeq2Seq(EncoderDecoder):
         self.score = Linear(width, width, bias=False)  # W_a
         self.attended = Linear(2 * width, width, bias=False)  # W_c
         self.lm_head = VocabularyHead(width, self.vocab_size)
-        self.init_weights()
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         self.tie_weights()

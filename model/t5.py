@@ -195,7 +195,6 @@ class T5(EncoderDecoder):
         )
         self.norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
         self.lm_head = VocabularyHead(config.hidden_size, self.vocab_size)
-        self.init_weights()
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:

@@ -166,7 +166,6 @@ class Transformer(EncoderDecoder):
         self.encoder_blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.num_layers))
         self.blocks = nn.ModuleList(DecoderBlock(config, layer=layer) for layer in range(config.num_layers))
         self.lm_head = VocabularyHead(config.hidden_size, self.vocab_size)
-        self.init_weights()
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:

@@ -1,6 +1,10 @@
 """Building: unknown names, the meta device, initialisation, tied embeddings."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,3 +83,26 @@ def test_tied_embeddings_are_one_parameter_also_after_to_empty(any_config):
         assert ("lm_head.weight" in names) == (not any_config.tie_embeddings)
     else:
         assert not any(name.startswith("lm_head") for name in names)
+
+
+WITHOUT_COMPILER = """
+import sys
+from model.config import CONFIGS, GPT2Config
+from model.generation.generate import generate
+from model.generation.settings import Generation
+from model.registry import build_model
+from model.weights import expected_shapes, model_from
+
+for config in CONFIGS.values():
+    assert expected_shapes(config(vocab_size=8))
+config = GPT2Config(vocab_size=8, hidden_size=8, num_layers=1, num_heads=1)
+model = model_from(config, build_model(config).state_dict())
+assert generate(model, [[1, 2]], Generation(max_new_tokens=3))
+assert "torch._dynamo" not in sys.modules
+"""
+
+
+def test_neither_looking_at_a_model_nor_using_it_loads_the_compiler():
+    """Which takes seconds, and which torch does to fill weights on the meta device."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", WITHOUT_COMPILER], check=True, env=environment)

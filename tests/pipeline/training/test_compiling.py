@@ -7,9 +7,7 @@ import pytest
 import torch
 
 from model.config import GPT2Config, LlamaConfig, RnnConfig
-from model.llama import Llama
 from model.registry import build_model
-from model.rnn import Rnn
 from pipeline.dag.resources import Recomputation, Resources
 from pipeline.errors import ConfigError
 from pipeline.training.compiling import LEAST_FLOPS, compile_blocks, has_compiler, is_compiled
@@ -20,8 +18,7 @@ CPU = torch.device("cpu")
 
 def compiled(resources=None, *, model=None, zero_stage=1, flops=0.0, device=CPU):
     return is_compiled(
-        model
-        or Llama(LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_layers=1, num_heads=1)),
+        model or build_model(GPT2Config(vocab_size=8, hidden_size=8, num_layers=1, num_heads=1)),
         resources or Resources(),
         zero_stage=zero_stage,
         flops_of_rank=flops,
@@ -56,7 +53,7 @@ def test_without_a_compiler_nothing_is_compiled_unless_asked_which_is_refused(no
 
 def test_what_cannot_be_compiled_is_refused_where_it_is_asked_for():
     selective = Resources(activation_checkpointing=Recomputation.selective)
-    recurrent = Rnn(RnnConfig(vocab_size=8, hidden_size=8, num_layers=1))
+    recurrent = build_model(RnnConfig(vocab_size=8, hidden_size=8, num_layers=1))
     cases = {"ZeRO 3": {"zero_stage": 3}, "selective": {"resources": selective}, "rnn": {"model": recurrent}}
     for word, case in cases.items():
         assert not compiled(**case, flops=LEAST_FLOPS)
