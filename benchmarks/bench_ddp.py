@@ -11,6 +11,7 @@ Limits: 0.95 of its speed; half its memory, and 5% of it for buckets and norms.
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from bench_memory import living
 from bench_speed import Turns
 from measure import Limit, arguments, compare, publish
+from plain_loop import plain_loop
 from trainings import MODEL, NEVER, VOCAB_SIZE, in_turn, on_ranks, order_in, write_tokens
 
 from pipeline.dag.resources import Resources
@@ -112,35 +114,15 @@ def headrace(turns: Turns, folder: str, precision: str, look: Callable[[], None]
 
 
 def plain(turns: Turns, _folder: str, precision: str, look: Callable[[], None] | None) -> None:
-    """Weights in the precision, and where that is bf16, fp32 copies that the optimizer works on."""
     from torch.nn.parallel import DistributedDataParallel
 
-    from model.objectives import CausalLM
-    from model.registry import build_model
-
-    torch.manual_seed(0)
-    objective = CausalLM(build_model(MODEL))
-    weights = masters = list(objective.parameters())
-    if precision == "bf16":
-        masters = [weight.detach().clone() for weight in weights]
-        objective.bfloat16()
-    optimizer = torch.optim.AdamW(masters, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    shared = DistributedDataParallel(objective, gradient_as_bucket_view=True)
-    for tokens in turns(_tokens):
-        loss = shared(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()).loss_sum / TOKENS * RANKS
-        loss.backward()
-        for master, weight in zip(masters, weights, strict=True):
-            assert weight.grad is not None
-            master.grad = weight.grad.float()  # itself in fp32
-        torch.nn.utils.clip_grad_norm_(masters, 1.0)
-        if look:
-            look()
-        optimizer.step()
-        optimizer.zero_grad()
-        objective.zero_grad()
-        with torch.no_grad():
-            torch._foreach_copy_(weights, masters)
-        loss.item()
+    plain_loop(
+        turns(_tokens),
+        precision=precision,
+        around=partial(DistributedDataParallel, gradient_as_bucket_view=True),
+        num_tokens=TOKENS // RANKS,  # gradients are averaged over ranks, not summed
+        look=look,
+    )
 
 
 PLAIN = "DistributedDataParallel"

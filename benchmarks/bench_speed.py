@@ -1,10 +1,10 @@
-"""Tokens a second of a 32M LLaMA in bf16 on one CPU rank: our loop against bare loops and other trainers.
+"""Tokens a second of a 32M LLaMA on one CPU rank, in bf16 or fp32: our loop against bare loops and other trainers.
 
-Ours is the whole thing: loader, DeepSpeed engine, records, norms. The bare loops have the same model, precision (bf16
-weights, fp32 weights and states in the optimizer) and optimizer, and nothing else; the Hugging Face Trainer and litgpt
-run their own loops on their own models of the same shape. Each has a process, and waits at its data loader until it is
-its turn to make so many steps. Freed memory is kept for the next step in ours, and so it is in the bare loops and in
-the peers at their best settings.
+Ours is the whole thing: loader, DeepSpeed engine, records, norms. The bare loops have the same model, precision (in
+bf16: its weights, and fp32 weights and states in the optimizer) and optimizer, and nothing else; the Hugging Face
+Trainer and litgpt run their own loops on their own models of the same shape. Each has a process, and waits at its data
+loader until it is its turn to make so many steps. Freed memory is kept for the next step in ours, and so it is in the
+bare loops and in the peers at their best settings.
 
 Limits: 0.97 of the fastest bare loop; 1.1 times the peers at their best settings, 1.4 times at their defaults.
 """
@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 from measure import arguments, compare, publish
+from plain_loop import plain_loop
 from trainings import MODEL, NEVER, VOCAB_SIZE, in_turn, order_in, write_tokens
 
 from pipeline.dag.resources import Resources
-from pipeline.training.config import TrainingConfig
+from pipeline.training.config import Precision, TrainingConfig
 
 SEQUENCES, SEQ_LEN = 4, 512
 TOKENS = SEQUENCES * SEQ_LEN
@@ -34,6 +35,7 @@ Turns = Callable[[Callable[[], Any]], Iterator[Any]]
 def main() -> int:
     parser = arguments(__doc__ or "")
     parser.add_argument("--steps", type=int, default=2, help="of each turn (default 2)")
+    parser.add_argument("--precision", default="bf16", choices=["bf16", "fp32"])
     parser.add_argument("--only", nargs="+", default=list(TRAINERS), choices=TRAINERS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -41,13 +43,19 @@ def main() -> int:
         os.chdir(folder)
         turns = {"steps": options.steps, "units": options.steps * TOKENS, "world_size": 1}
         contenders = {
-            name: in_turn(trainer, folder, **turns, **({"environment": {}} if "default" in name else {}))
+            name: in_turn(
+                trainer,
+                folder,
+                options.precision,
+                **turns,
+                **({"environment": {}} if "default" in name else {}),
+            )
             for name, trainer in TRAINERS.items()
             if name in options.only
         }
         peers = {name: LEAST[name] for name in contenders if name in LEAST}
         result = compare(
-            "training a 32M LLaMA in bf16",
+            f"training a 32M LLaMA in {options.precision}",
             contenders,
             unit="tokens",
             repeats=options.repeats,
@@ -61,48 +69,37 @@ def _tokens() -> torch.Tensor:
     return torch.randint(VOCAB_SIZE, (SEQUENCES, SEQ_LEN + 1))
 
 
-def headrace(turns: Turns, folder: str) -> None:
+def headrace(turns: Turns, folder: str, precision: str) -> None:
     from pipeline.training.pulse import Pulse
     from pipeline.training.ranks import current_ranks
     from pipeline.training.worker import assemble
 
-    config = TrainingConfig(num_steps=NEVER, warmup_steps=1, seq_len=SEQ_LEN, global_batch_tokens=TOKENS)
+    config = TrainingConfig(
+        num_steps=NEVER,
+        warmup_steps=1,
+        seq_len=SEQ_LEN,
+        global_batch_tokens=TOKENS,
+        precision=Precision[precision],
+    )
     order = order_in(folder, config, Resources(num_gpus=0, micro_batch_size=SEQUENCES))
     steps = iter(range(NEVER))
     assemble(order, current_ranks(), Pulse()).run(turns(lambda: next(steps)))
 
 
-def bare(turns: Turns, _folder: str, *, compiled: str) -> None:
-    """The least that trains this model: bf16 weights, and fused AdamW on their fp32 copies."""
+def bare(turns: Turns, _folder: str, precision: str, *, compiled: str) -> None:
     from model.decoder import decoder
-    from model.objectives import CausalLM
-    from model.registry import build_model
     from pipeline.training.compiling import compile_blocks
 
-    objective = CausalLM(build_model(MODEL))
-    weights = list(objective.parameters())
-    masters = [weight.detach().clone() for weight in weights]
-    objective.bfloat16()
-    optimizer = torch.optim.AdamW(masters, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    if compiled == "blocks":
-        compile_blocks(decoder(objective.model))
-    loss_of = torch.compile(objective) if compiled == "whole" else objective
-    for tokens in turns(_tokens):
-        loss = loss_of(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()).loss_sum / TOKENS
-        loss.backward()
-        for master, weight in zip(masters, weights, strict=True):
-            assert weight.grad is not None
-            master.grad, weight.grad = weight.grad.float(), None
-        torch.nn.utils.clip_grad_norm_(masters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        with torch.no_grad():
-            torch._foreach_copy_(weights, masters)
-        loss.item()
+    def around(objective: Any) -> Any:
+        if compiled == "blocks":
+            compile_blocks(decoder(objective.model))
+        return torch.compile(objective) if compiled == "whole" else objective
+
+    plain_loop(turns(_tokens), precision=precision, around=around, num_tokens=TOKENS)
 
 
-def hugging_face(turns: Turns, folder: str, *, compiled: bool) -> None:
-    """Its Trainer on its LLaMA, weights in fp32 and mathematics in bf16 by autocast."""
+def hugging_face(turns: Turns, folder: str, precision: str, *, compiled: bool) -> None:
+    """Its Trainer on its LLaMA, weights in fp32, and where bf16 is asked for, mathematics in it by autocast."""
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
     model = LlamaForCausalLM(
@@ -122,7 +119,7 @@ def hugging_face(turns: Turns, folder: str, *, compiled: bool) -> None:
         output_dir=f"{folder}/transformers",
         per_device_train_batch_size=SEQUENCES,
         max_steps=10**6,
-        bf16=True,
+        bf16=precision == "bf16",
         use_cpu=True,
         torch_compile=compiled,
         report_to="none",
@@ -141,8 +138,8 @@ def hugging_face(turns: Turns, folder: str, *, compiled: bool) -> None:
     InTurn(model, settings).train()
 
 
-def litgpt(turns: Turns, folder: str, *, precision: str | None) -> None:
-    """Its `pretrain`, which compiles its model."""
+def litgpt(turns: Turns, folder: str, precision: str, *, default: bool) -> None:
+    """Its `pretrain`, which compiles its model; its default is a precision that it chooses itself."""
     from litgpt.args import EvalArgs, TrainArgs
     from litgpt.data import DataModule
     from litgpt.pretrain import setup
@@ -176,8 +173,8 @@ def litgpt(turns: Turns, folder: str, *, precision: str | None) -> None:
     setup(
         "llama-32m",
         model_config=_of_litgpt(),
-        out_dir=Path(folder) / f"litgpt-{precision}",
-        precision=precision,
+        out_dir=Path(folder) / f"litgpt-{default}",
+        precision=None if default else {"bf16": "bf16-mixed", "fp32": "32-true"}[precision],
         data=Tokens(),
         train=train,
         eval=EvalArgs(interval=NEVER, max_iters=1),
@@ -214,8 +211,8 @@ TRAINERS: dict[str, Callable[..., None]] = {
     "bare, eager": partial(bare, compiled=""),
     "transformers, compiled": partial(hugging_face, compiled=True),
     "transformers, default": partial(hugging_face, compiled=False),
-    "litgpt, bf16-mixed": partial(litgpt, precision="bf16-mixed"),
-    "litgpt, default": partial(litgpt, precision=None),
+    "litgpt": partial(litgpt, default=False),
+    "litgpt, default": partial(litgpt, default=True),
 }
 LEAST = {
     "bare, compiled": BARE,
@@ -223,7 +220,7 @@ LEAST = {
     "bare, eager": BARE,
     "transformers, compiled": BEST,
     "transformers, default": DEFAULT,
-    "litgpt, bf16-mixed": BEST,
+    "litgpt": BEST,
     "litgpt, default": DEFAULT,
 }
 
