@@ -4,8 +4,6 @@ import itertools
 import json
 import os
 import pickle
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from pipeline.dag.resources import Resources
 from pipeline.training.config import Precision, TrainingConfig
 from pipeline.training.job import TrainingJob, TrainingResult
 from tests.pipeline.training.launcher import VOCAB_SIZE, Launcher
+from tests.pipeline.training.ranks import Rank, start
 
 HASH = "f" * 16
 
@@ -173,26 +172,15 @@ class Runs:
     def run(self, orders: list[dict], *, world_size: int) -> None:
         """Work the orders off on that many gloo ranks."""
         ranks = self.start(orders, world_size=world_size)
-        said = [rank.communicate(timeout=400)[0] for rank in ranks]
-        assert all(rank.returncode == 0 for rank in ranks), "\n".join(text[-3000:] for text in said)
+        assert [rank.ended() for rank in ranks] == [0] * world_size, [rank.said for rank in ranks]
 
-    def start(self, orders: list[dict], *, world_size: int) -> list[subprocess.Popen]:
+    def start(self, orders: list[dict], *, world_size: int) -> list[Rank]:
         """The processes of the ranks."""
         number = next(self.numbers)
         self.root.mkdir(exist_ok=True)
         path = self.root / f"orders-{number}.pickle"
         path.write_bytes(pickle.dumps(orders))
-        script = str(Path(__file__).with_name("one_rank.py"))
-        store = str(self.root / f"store-{number}")
-        return [
-            subprocess.Popen(
-                [sys.executable, script, str(path), str(rank), str(world_size), store],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in range(world_size)
-        ]
+        return start(path, world_size=world_size, store=self.root / f"store-{number}")
 
     def losses(self, name: str) -> list[float]:
         return losses_in(self.root / name)

@@ -4,7 +4,6 @@ import contextlib
 import random
 import re
 import resource
-import signal
 import subprocess
 import time
 
@@ -200,9 +199,9 @@ def test_two_ranks_killed_at_any_moment_leave_a_checkpoint_to_go_on_from(runs, m
         wait_for(lambda newest=newest: any(step > newest for step in steps_saved(order["scratch"])))
         time.sleep(draw.random() / 5)
         for rank in draw.sample(ranks, 2):
-            rank.send_signal(signal.SIGKILL)
+            rank.kill()
         for rank in ranks:
-            rank.wait()
+            rank.ended()
         assert are_whole(order["scratch"])
         manifest, notes = newest_whole(order["scratch"], ALONE)
         assert notes == []
@@ -226,8 +225,7 @@ def test_without_a_part_there_is_no_manifest_and_training_goes_on(runs, make_job
     assert not (folder / "rank-00001-of-00002.json").exists()
     assert not (folder / MANIFEST).exists()
     resource.prlimit(ranks[1].pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    said = [rank.communicate(timeout=300)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert [rank.ended() for rank in ranks] == [0, 0], [rank.said for rank in ranks]
     assert steps_saved(order["scratch"])[-1] == 300
     assert are_whole(order["scratch"])
 

@@ -68,8 +68,8 @@ def start_and_kill(runs, order, world_size, draw, longest):
         return True
     first = draw.choice(ranks)
     for rank in [first, *ranks]:  # the others a moment later, as Ray does
-        rank.send_signal(signal.SIGKILL)
+        rank.kill()
         time.sleep(0.05)
-    said = [rank.communicate(timeout=60)[0] for rank in ranks]
-    assert all(rank.returncode in (-signal.SIGKILL, 0, 1) for rank in ranks), said
+    ends = [rank.ended(seconds=60) for rank in ranks]
+    assert all(end in (-signal.SIGKILL, 0, 1) for end in ends), [rank.said for rank in ranks]
     return False

@@ -83,7 +83,7 @@ def test_ranks_that_are_killed_leave_nothing_there_and_the_run_goes_on_to_the_sa
         time.sleep(0.02)
     for rank in ranks:
         rank.kill()
-        rank.communicate()
+        rank.ended()
     assert list(Path(disk).iterdir()) == []
     runs.run([order], world_size=2)
     assert runs.weights("killed") == runs.weights("never-killed")

@@ -109,6 +109,10 @@ def plain_run(job, folder):
     return losses, spikes
 
 
+PLAIN = {}
+"""Of each policy, once: the noise is the same for every test."""
+
+
 def recorded_spikes(folder):
     lines = (folder / "output/logs/metrics.jsonl").read_text().splitlines()
     found = [json.loads(line) for line in lines if "train/spikes" in line]
@@ -120,7 +124,9 @@ def recorded_spikes(folder):
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_each_policy_is_that_of_a_plain_loop(here, make_spiky, spiky, policy, stage):
     job = make_spiky(policy)
-    losses, spikes = plain_run(job, spiky)
+    if policy not in PLAIN:
+        PLAIN[policy] = plain_run(job, spiky)
+    losses, spikes = PLAIN[policy]
     assert spikes, "the noise makes no spike"
     here.run(job, "run", zero_stage=stage, micro_batch_size=4)
     assert here.losses("run") == pytest.approx(losses, abs=2e-4)
