@@ -9,31 +9,54 @@ from pipeline.config import compose_recipe
 from pipeline.dag.resources import RANGES, Resources
 from pipeline.errors import ConfigError
 
+RIGHT = {
+    "num_workers": [1],
+    "min_workers": [1],
+    "num_gpus": [0, 0.5],
+    "gpu_memory_gib": [0.5],
+    "cpus_per_worker": [1],
+    "zero_stage": [3, 0],
+    "micro_batch_size": [1],
+    "offload_folder": ["/fast", "null"],  # not at every stage
+    "checkpoint_every_steps": [1],
+    "keep_checkpoints_every_steps": [1],
+    "log_every_steps": [1],
+    "norms_every_steps": [1],
+    "profile_steps": ["[3]", "[10,12]"],
+    "max_failures": [0],
+    "hang_seconds": [0.5],
+}
+WRONG = {
+    "num_workers": [0, -1],
+    "min_workers": [0, -1],
+    "num_gpus": [-1],
+    "gpu_memory_gib": [0],
+    "cpus_per_worker": [0],
+    "zero_stage": [-1, 4],
+    "micro_batch_size": [0],
+    "offload_folder": ["fast", "''"],
+    "checkpoint_every_steps": [0],
+    "keep_checkpoints_every_steps": [0],
+    "log_every_steps": [0],
+    "norms_every_steps": [0],
+    "profile_steps": ["[]", "[0]", "[0,2]", "[4,3]", "[1,2,3]"],
+    "max_failures": [-1],
+    "hang_seconds": [0],
+}
 
-@pytest.mark.parametrize(
-    ("name", "right", "wrong"),
-    [
-        ("num_workers", [1], [0, -1]),
-        ("min_workers", [1], [0, -1]),
-        ("num_gpus", [0, 0.5], [-1]),
-        ("gpu_memory_gib", [0.5], [0]),
-        ("cpus_per_worker", [1], [0]),
-        ("zero_stage", [0, 3], [-1, 4]),
-        ("micro_batch_size", [1], [0]),
-        ("offload_folder", ["/fast"], ["fast", "''"]),
-        ("checkpoint_every_steps", [1], [0]),
-        ("keep_checkpoints_every_steps", [1], [0]),
-        ("log_every_steps", [1], [0]),
-        ("norms_every_steps", [1], [0]),
-        ("profile_steps", ["[3]", "[10,12]"], ["[]", "[0]", "[0,2]", "[4,3]", "[1,2,3]"]),
-        ("max_failures", [0], [-1]),
-        ("hang_seconds", [0.5], [0]),
-    ],
-)
-def test_resources_out_of_range_are_refused_wherever_they_are_set(name, right, wrong):
-    for value in [*right, "null"]:
-        compose_recipe([f"resources.base.{name}={value}"])
-    for value, node in zip(wrong, cycle(["default", "base"]), strict=False):
+
+@pytest.mark.parametrize("which", [0, -1], ids=["first", "last"])
+def test_resources_within_their_ranges_are_taken(which):
+    compose_recipe([f"resources.base.{name}={values[which]}" for name, values in RIGHT.items()])
+
+
+def test_resources_may_be_left_open():
+    compose_recipe([f"resources.base.{name}=null" for name in RIGHT])
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_resources_out_of_range_are_refused_wherever_they_are_set(name):
+    for value, node in zip(WRONG[name], cycle(["default", "base"]), strict=False):
         with pytest.raises(ConfigError, match=name) as refused:
             compose_recipe([f"resources.{node}.{name}={value}"])
         assert refused.value.where == f"resources.{node}.{name}"
@@ -42,7 +65,7 @@ def test_resources_out_of_range_are_refused_wherever_they_are_set(name, right, w
 def test_every_number_of_resources_has_a_range():
     choices = ("bool", "Recomputation")
     numbers = {each.name for each in fields(Resources) if not any(name in str(each.type) for name in choices)}
-    assert set(RANGES) == numbers
+    assert set(RANGES) == set(RIGHT) == set(WRONG) == numbers
 
 
 @pytest.mark.parametrize("value", ["none", "selective", "full", "null"])
