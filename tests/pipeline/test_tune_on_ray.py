@@ -34,7 +34,7 @@ stages:
     model: {hidden_size: 32, intermediate_size: 64, num_layers: 1, num_heads: 2, num_kv_heads: 2, max_seq_len: 32}
     seq_len: 32
     global_batch_tokens: 128
-    num_steps: 60
+    num_steps: 150
     warmup_steps: 1
     eval_every_steps: 4
     eval_max_sequences: 8
@@ -85,9 +85,9 @@ def artifacts(place: Path, stage: str) -> list[str]:
 
 def test_asha_ends_the_worse_trial_and_commits_nothing_of_it(searched, place):
     good, bad = searched["trials"]
-    assert (good["status"], good["step"]) == ("finished", 60)
+    assert (good["status"], good["step"]) == ("finished", 150)
     assert bad["status"] == "stopped early"
-    assert 4 <= bad["step"] < 60
+    assert 4 <= bad["step"] < 150
     assert bad["value"] > good["value"]
     assert artifacts(place, "pretrain") == [good["key"]]
     assert searched["best"] == good["trial"]

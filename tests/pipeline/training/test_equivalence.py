@@ -10,7 +10,7 @@ from pipeline.training.config import Precision
 pytestmark = pytest.mark.slow
 
 STAGES = (0, 1, 2, 3)
-NUM_STEPS = 12
+NUM_STEPS = 24
 BF16_STAGES = (1, 2)
 CASES = [*((Precision.bf16, each) for each in BF16_STAGES), *((Precision.fp32, each) for each in STAGES)]
 "fp16 has tests of its own: few CPUs compute in it."
@@ -59,7 +59,7 @@ def plain_optimizer(model, config):
 def test_fp32_losses_are_those_of_a_plain_loop(trained, plain, stage, world_size):
     losses = trained.losses(name_of(Precision.fp32, stage, world_size))
     assert losses == pytest.approx(plain, abs=1e-4)
-    assert losses[-1] < losses[0] - 0.1
+    assert losses[-1] < losses[0] - 0.5
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
@@ -95,7 +95,7 @@ def moved(trained, make_job):
     for precision, ((ranks, stage), (next_ranks, next_stage)) in moves():
         job = make_job(precision=precision, num_steps=NUM_STEPS)
         order = trained.order(job, f"moved-{precision.value}-{ranks}-{stage}", zero_stage=next_stage)
-        halfway = trained.root / name_of(precision, stage, ranks) / "scratch/step-00000006"
+        halfway = trained.root / name_of(precision, stage, ranks) / f"scratch/step-{NUM_STEPS // 2:08d}"
         order["scratch"].upload(halfway, halfway.name)
         orders[next_ranks].append(order)
     for world_size, of_world in orders.items():
