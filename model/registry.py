@@ -33,7 +33,8 @@ def build_model(config: ModelConfig) -> LanguageModel:
         raise ValueError("; ".join(f"{p.what} (allowed: {p.allowed})" for p in problems))
     module, _, name = ARCHITECTURES[config.architecture].partition(":")
     model: LanguageModel = getattr(import_module(module), name)(config)
-    model.tie_weights()
-    if not model.embedding.weight.is_meta:  # where torch would load its compiler to fill nothing, for seconds
+    if model.embedding.weight.is_meta:  # to fill nothing, torch would load its compiler, for seconds
+        model.tie_weights()
+    else:
         model.init_weights()
     return model
