@@ -17,12 +17,12 @@ RIGHT = {
     "cpus_per_worker": [1],
     "zero_stage": [3, 0],
     "micro_batch_size": [1],
-    "offload_folder": ["/fast", "null"],  # not at every stage
+    "offload_folder": ["/fast", None],  # not at every stage
     "checkpoint_every_steps": [1],
     "keep_checkpoints_every_steps": [1],
     "log_every_steps": [1],
     "norms_every_steps": [1],
-    "profile_steps": ["[3]", "[10,12]"],
+    "profile_steps": [[3], [10, 12]],
     "max_failures": [0],
     "hang_seconds": [0.5],
 }
@@ -47,11 +47,17 @@ WRONG = {
 
 @pytest.mark.parametrize("which", [0, -1], ids=["first", "last"])
 def test_resources_within_their_ranges_are_taken(which):
-    compose_recipe([f"resources.base.{name}={values[which]}" for name, values in RIGHT.items()])
+    check_taken({name: values[which] for name, values in RIGHT.items()})
 
 
 def test_resources_may_be_left_open():
-    compose_recipe([f"resources.base.{name}=null" for name in RIGHT])
+    check_taken(dict.fromkeys(RIGHT))
+
+
+def check_taken(values):
+    given = {name: "null" if value is None else value for name, value in values.items()}
+    taken = compose_recipe([f"resources.base.{name}={value}" for name, value in given.items()])
+    assert {name: getattr(taken.config.resources["base"], name) for name in values} == values
 
 
 @pytest.mark.parametrize("name", WRONG)

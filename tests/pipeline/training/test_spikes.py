@@ -43,12 +43,18 @@ def spiky(corpus, tmp_path_factory):
     return open_folder(str(path.parent))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make_spiky(make_job, spiky):
     def make(policy, **changes):
         return make_job({"train_tokens": {"train": spiky}}, **(SETTINGS | {"spike_policy": policy} | changes))
 
     return make
+
+
+@pytest.fixture(scope="module")
+def plain(make_spiky, spiky):
+    """What a loop as anyone would write it makes of each policy."""
+    return {policy: plain_run(make_spiky(policy), spiky) for policy in POLICIES}
 
 
 def is_spike(losses, loss, config):
@@ -109,10 +115,6 @@ def plain_run(job, folder):
     return losses, spikes
 
 
-PLAIN = {}
-"""Of each policy, once: the noise is the same for every test."""
-
-
 def recorded_spikes(folder):
     lines = (folder / "output/logs/metrics.jsonl").read_text().splitlines()
     found = [json.loads(line) for line in lines if "train/spikes" in line]
@@ -122,11 +124,9 @@ def recorded_spikes(folder):
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_each_policy_is_that_of_a_plain_loop(here, make_spiky, spiky, policy, stage):
+def test_each_policy_is_that_of_a_plain_loop(here, make_spiky, plain, policy, stage):
     job = make_spiky(policy)
-    if policy not in PLAIN:
-        PLAIN[policy] = plain_run(job, spiky)
-    losses, spikes = PLAIN[policy]
+    losses, spikes = plain[policy]
     assert spikes, "the noise makes no spike"
     here.run(job, "run", zero_stage=stage, micro_batch_size=4)
     assert here.losses("run") == pytest.approx(losses, abs=2e-4)
