@@ -20,9 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from measure import Limit, Result, arguments, publish
-from trainings import NEVER, join, order_in, write_tokens
-
-from pipeline.training.config import TrainingConfig
+from trainings import NEVER, endless, join, order_in, write_tokens
 
 EVERY_STEPS = 50
 COMPILER = ("torch._dynamo", "torch._inductor.compile_fx")
@@ -136,9 +134,7 @@ class UntilAStep:
 
 
 def _order(folder: str, tokens: int, *, channel: Any = None) -> Any:
-    """Without an end: so it is one that is compiled."""
-    training = TrainingConfig(num_steps=NEVER, warmup_steps=1, seq_len=512, global_batch_tokens=tokens)
-    return order_in(folder, training, channel=channel)
+    return order_in(folder, endless(512, tokens), channel=channel)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,9 @@ from bench_memory import living
 from bench_speed import Turns
 from measure import Limit, arguments, compare, publish
 from plain_loop import plain_loop
-from trainings import MODEL, NEVER, VOCAB_SIZE, in_turn, on_ranks, order_in, write_tokens
+from trainings import MODEL, NEVER, VOCAB_SIZE, endless, in_turn, on_ranks, order_in, write_tokens
 
 from pipeline.dag.resources import Resources
-from pipeline.training.config import Precision, TrainingConfig
 
 RANKS, SEQUENCES, SEQ_LEN = 2, 2, 512
 TOKENS = RANKS * SEQUENCES * SEQ_LEN
@@ -90,13 +89,7 @@ def headrace(turns: Turns, folder: str, precision: str, look: Callable[[], None]
     from pipeline.training.ranks import current_ranks
     from pipeline.training.worker import assemble
 
-    config = TrainingConfig(
-        num_steps=NEVER,
-        warmup_steps=1,
-        seq_len=SEQ_LEN,
-        global_batch_tokens=TOKENS,
-        precision=Precision[precision],
-    )
+    config = endless(SEQ_LEN, TOKENS, precision)
     settings = Resources(
         num_gpus=0, num_workers=RANKS, micro_batch_size=SEQUENCES, zero_stage=2, compile=False
     )

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from measure import Limit, Result, arguments, publish
-from trainings import NEVER, join, order_in, write_tokens
+from trainings import endless, join, order_in, write_tokens
 
 from model.config import LlamaConfig
 from model.objectives import CausalLM
@@ -98,7 +98,7 @@ def _beside(folder: str, num_steps: int) -> float:
 
     write_tokens(Path(folder) / "tokens")
     kept = Kept()
-    config = TrainingConfig(num_steps=NEVER, warmup_steps=1, seq_len=512, global_batch_tokens=2048)
+    config = endless(512, 2048)
     order = order_in(folder, config, Resources(num_gpus=0, compile=False), channel=kept)
     assemble(order, current_ranks(), Pulse()).run(range(num_steps))
     steps = [each for each in kept.metrics if "time/step" in each][2:]

@@ -20,10 +20,9 @@ from typing import Any
 import torch
 from measure import arguments, compare, publish
 from plain_loop import plain_loop
-from trainings import MODEL, NEVER, VOCAB_SIZE, in_turn, order_in, write_tokens
+from trainings import MODEL, NEVER, VOCAB_SIZE, endless, in_turn, order_in, write_tokens
 
 from pipeline.dag.resources import Resources
-from pipeline.training.config import Precision, TrainingConfig
 
 SEQUENCES, SEQ_LEN = 4, 512
 TOKENS = SEQUENCES * SEQ_LEN
@@ -74,13 +73,7 @@ def headrace(turns: Turns, folder: str, precision: str) -> None:
     from pipeline.training.ranks import current_ranks
     from pipeline.training.worker import assemble
 
-    config = TrainingConfig(
-        num_steps=NEVER,
-        warmup_steps=1,
-        seq_len=SEQ_LEN,
-        global_batch_tokens=TOKENS,
-        precision=Precision[precision],
-    )
+    config = endless(SEQ_LEN, TOKENS, precision)
     order = order_in(folder, config, Resources(num_gpus=0, micro_batch_size=SEQUENCES))
     steps = iter(range(NEVER))
     assemble(order, current_ranks(), Pulse()).run(turns(lambda: next(steps)))

@@ -18,7 +18,7 @@ from model.config import LlamaConfig
 from pipeline.dag.folder import Folder, open_folder
 from pipeline.dag.resources import Resources
 from pipeline.training.allocation import ALLOCATION
-from pipeline.training.config import TrainingConfig
+from pipeline.training.config import Precision, TrainingConfig
 from pipeline.training.job import TrainingJob
 
 VOCAB_SIZE = 16384
@@ -53,6 +53,17 @@ def write_tokens(folder: Path, *, rows: int = 200, vocab_size: int = VOCAB_SIZE)
         for row in range(rows):
             ids = np.append(draw.integers(1, vocab_size, 2000), 0)
             writer.write(TokenRow(str(row), "made", 8000, ids))
+
+
+def endless(seq_len: int, batch_tokens: int, precision: str = "bf16") -> TrainingConfig:
+    """A training that goes on for as long as it is asked for steps; so it is one that is compiled."""
+    return TrainingConfig(
+        num_steps=NEVER,
+        warmup_steps=1,
+        seq_len=seq_len,
+        global_batch_tokens=batch_tokens,
+        precision=Precision[precision],
+    )
 
 
 def order_in(
