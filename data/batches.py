@@ -10,7 +10,7 @@ none), and where documents are masked `document_ids`, `position_ids`; all int64 
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,9 @@ class SequencePool(Protocol):
 
 class Corruption(Protocol):
     """What an objective makes of plain sequences; a place is a sequence's number in the endless order of training."""
+
+    keeps_targets: ClassVar[bool] = False
+    "Whether the targets are those of the plain sequences, so that they still spell the text."
 
     def corrupt(self, batch: Batch, places: Ints) -> Batch:
         """What the model reads of a pool's batch, and its labels; a pure function of the batch and places [B]."""

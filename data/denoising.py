@@ -5,6 +5,7 @@ training, of which, with the seed, every choice is a pure function: see `data.co
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,26 @@ class Prefixes(Corruption):
 
     def num_targets(self, batch: Batch, places: Ints) -> Ints:
         return count_targets(self.corrupt(batch, places))
+
+
+@dataclass(frozen=True)
+class Prompts(Corruption):
+    """What stands before the first target of each sequence, its prompt, is seen whole by all of its tokens."""
+
+    keeps_targets: ClassVar[bool] = True
+
+    def corrupt(self, batch: Batch, places: Ints) -> Batch:
+        del places
+        is_target = batch["labels"] != IGNORED
+        first = np.where(
+            is_target.any(axis=1), is_target.argmax(axis=1), -1
+        )  # its label is behind the prompt
+        prefix = np.arange(is_target.shape[1]) <= first[:, None]
+        return batch | {"prefix_mask": prefix.astype(np.int64)}
+
+    def num_targets(self, batch: Batch, places: Ints) -> Ints:
+        del places
+        return count_targets(batch)
 
 
 def count_targets(batch: Batch) -> Ints:

@@ -34,17 +34,24 @@ class KVCache:
     """Keys and values [L, B, capacity, K, D]. Prompts of uneven length are padded on the left.
 
     `num_padding` [B] counts the padding at the start of each row: it is never attended to, and positions count from
-    the first real token. A forward pass stores its layers' keys and values, and then calls `advance` once.
+    the first real token. A forward pass stores its layers' keys and values, and then calls `advance` once. Where it
+    `reads_whole`, the tokens of the first pass, which are the prompt, all see each other.
     """
 
     def __init__(
-        self, config: ModelConfig, *, num_padding: Tensor, capacity: int, dtype: torch.dtype = torch.float32
+        self,
+        config: ModelConfig,
+        *,
+        num_padding: Tensor,
+        capacity: int,
+        dtype: torch.dtype = torch.float32,
+        reads_whole: bool = False,
     ) -> None:
         shape = (len(num_padding), capacity, config.attention_kv_heads, config.attention_head_dim)
         self.keys = torch.empty((config.decoder_layers, *shape), dtype=dtype, device=num_padding.device)
         self.values = torch.empty_like(self.keys)
         self.num_padding = num_padding
-        self.padded = bool(num_padding.any())
+        self.padded, self.reads_whole = bool(num_padding.any()), reads_whole
         self.length = 0  # columns filled so far, padding included
         self.num_alike = 0  # columns at the start that copies of a prompt have in common
         self.max_position = config.max_seq_len - 1
@@ -103,14 +110,16 @@ class KVCache:
         )
 
     def _mask(self, num_tokens: int) -> Tensor | None:
-        if not self.padded and (self.length == 0 or num_tokens == 1):
+        is_prefix = self.reads_whole and self.length == 0 and num_tokens > 1
+        if not self.padded and not is_prefix and (self.length == 0 or num_tokens == 1):
             return None
         end = self.length + num_tokens
         keys = torch.arange(end, device=self.num_padding.device)  # [S]
         queries = keys[self.length :, None]  # [T, 1]
         real = keys >= self.num_padding[:, None, None]  # [B, 1, S]
+        seen = real.expand(-1, end, -1) if is_prefix else (keys <= queries) & real
         # a padding query sees itself, since a softmax over nothing is NaN
-        return ((keys <= queries) & real | (keys == queries))[:, None]
+        return (seen | (keys == queries))[:, None]
 
     def _repeated(self, kept: Tensor, times: int) -> Tensor:
         num_layers, num_rows, *shape = kept.shape

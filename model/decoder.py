@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from model.base import LanguageModel
 from model.cache import KVCache
-from model.config import classes_of
+from model.config import classes_of, reads_prompts_whole
 from model.head import VocabularyHead
 from model.masks import Mask, causal_mask
 from model.recompute import Recompute
@@ -74,7 +74,10 @@ class Decoder(LanguageModel):
 
         It holds up to `capacity` columns, padding included, in `dtype`.
         """
-        return KVCache(self.config, num_padding=num_padding, capacity=capacity, dtype=dtype)
+        reads_whole = reads_prompts_whole(self.config)
+        return KVCache(
+            self.config, num_padding=num_padding, capacity=capacity, dtype=dtype, reads_whole=reads_whole
+        )
 
     def forward(
         self,

@@ -5,7 +5,17 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
-from model.config.base import ADDED_LATER, ModelConfig, Problem, Size, classes_of, is_number, suggestion
+from model.config.base import (
+    ADDED_LATER,
+    DecoderConfig,
+    ModelConfig,
+    Problem,
+    Size,
+    classes_of,
+    is_number,
+    reads_prompts_whole,
+    suggestion,
+)
 from model.config.decoders import GPT2Config, LlamaConfig, RopeKind, RopeScaling
 from model.config.encoder_decoders import T5Config, TransformerConfig
 from model.config.encoders import BertConfig
@@ -16,6 +26,7 @@ __all__ = [
     "CONFIGS",
     "BertConfig",
     "Cell",
+    "DecoderConfig",
     "GPT2Config",
     "LlamaConfig",
     "ModelConfig",
@@ -31,6 +42,7 @@ __all__ = [
     "classes_of",
     "config_from_dict",
     "is_number",
+    "reads_prompts_whole",
     "suggestion",
 ]
 

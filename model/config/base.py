@@ -185,6 +185,11 @@ def classes_of(config: ModelConfig) -> list[str]:
     return classes
 
 
+def reads_prompts_whole(config: ModelConfig) -> bool:
+    """Whether a decoder's prompt sees all of itself, and not only what was before."""
+    return isinstance(config, DecoderConfig) and config.prefix_lm
+
+
 def is_number(classes: Sequence[str]) -> bool:
     """Whether a head for whole texts says a number, and no class: where there is one name, as in transformers."""
     return len(classes) == 1
@@ -205,6 +210,9 @@ class DecoderConfig(AttentionConfig):
     classes: list[str] = field(default_factory=list, metadata=ADDED_LATER)
     """What a head for whole texts tells apart, in the order of its outputs; it stands in place of the vocabulary head.
     Empty: the model predicts tokens."""
+    prefix_lm: bool = field(default=False, metadata=ADDED_LATER)
+    """Whether the tokens of a prompt all see each other (Raffel et al. 2019, section 3.2.1): what generation and
+    evaluation go by. Training sets it where the objective is prefix_lm, and that is the objective of such a model."""
 
     @property
     def has_lm_head(self) -> bool:

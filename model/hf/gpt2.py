@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.config import GPT2Config
-from model.hf.source import Source, Sources, class_keys, classes_in, require
+from model.hf.source import Source, Sources, decoder_fields, decoder_keys, require
 
 
 def sources(config: GPT2Config) -> Sources:
@@ -59,7 +59,7 @@ def to_hf_config(config: GPT2Config) -> dict[str, Any]:
         "resid_pdrop": 0.0,
         "embd_pdrop": 0.0,
         "attn_pdrop": 0.0,
-        **class_keys(config.classes),
+        **decoder_keys(config),
     }
 
 
@@ -78,7 +78,7 @@ def from_hf_config(values: Mapping[str, Any]) -> GPT2Config:
         max_seq_len=values.get("n_positions", 1024),
         norm_eps=values.get("layer_norm_epsilon", 1e-5),
         tie_embeddings=values.get("tie_word_embeddings", True),
-        classes=classes_in(values),
+        **decoder_fields(values),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.config import LlamaConfig, RopeKind, RopeScaling
-from model.hf.source import Source, Sources, class_keys, classes_in, require
+from model.hf.source import Source, Sources, decoder_fields, decoder_keys, require
 
 
 def sources(config: LlamaConfig) -> Sources:
@@ -78,7 +78,7 @@ def to_hf_config(config: LlamaConfig) -> dict[str, Any]:
         "rope_theta": config.rope_theta,  # where transformers 4 looks, as for rope_scaling
         "hidden_act": "silu",
         "tie_word_embeddings": config.tie_embeddings,
-        **class_keys(config.classes),
+        **decoder_keys(config),
     }
     if kind in {"llama", "qwen3"}:
         values["attention_bias"] = False
@@ -150,7 +150,7 @@ def from_hf_config(values: Mapping[str, Any]) -> LlamaConfig:
         qk_norm=kind == "qwen3",
         sliding_window=_window(values, kind),
         tie_embeddings=values.get("tie_word_embeddings", False),
-        classes=classes_in(values),
+        **decoder_fields(values),
     )
 
 

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from model.config import is_number
+from model.config import DecoderConfig, is_number
+
+PREFIX_LM = "prefix_lm"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,16 @@ def classes_in(values: Mapping[str, Any]) -> list[str]:
         return []
     labels = values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # the defaults of transformers
     return [labels[number] for number in sorted(labels, key=int)]
+
+
+def decoder_keys(config: DecoderConfig) -> dict[str, Any]:
+    """What `config.json` says of a decoder beside its sizes; `prefix_lm` is ours, and transformers keeps it."""
+    return class_keys(config.classes) | ({PREFIX_LM: True} if config.prefix_lm else {})
+
+
+def decoder_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a config that `decoder_keys` wrote."""
+    return {"classes": classes_in(values), PREFIX_LM: bool(values.get(PREFIX_LM, False))}
 
 
 def require(values: Mapping[str, Any], key: str, allowed: tuple[object, ...]) -> None:

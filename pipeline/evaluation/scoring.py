@@ -87,7 +87,7 @@ def score(
                 before = moments or [0.0] * len(found.moments)
                 moments = [a + b for a, b in zip(before, found.moments.tolist(), strict=True)]
             on_progress(index + 1, count)
-    num_bytes = held_out.num_bytes if corruption is None else 0
+    num_bytes = held_out.num_bytes if corruption is None or corruption.keeps_targets else 0
     return Score(loss_sum, num_targets, num_bytes, num_right, tuple(moments) if moments else None)
 
 

@@ -66,10 +66,13 @@ class TextGenerator(PythonModel):
             texts = self.tokenizer.batch_decode(ids[:, begin:], skip_special_tokens=True)
             return torch.tensor([stop in text for text in texts], device=ids.device)
 
+        settings = _settings(options)
         with torch.inference_mode():
+            if getattr(self.model.config, "prefix_lm", False):
+                batch["past_key_values"] = _read_whole(self.model, batch, num_beams=settings["num_beams"])
             ids = self.model.generate(
                 **batch,
-                **_settings(options),
+                **settings,
                 pad_token_id=self.tokenizer.pad_token_id,
                 stopping_criteria=StoppingCriteriaList([has_stop] if stop else []),
             )
@@ -95,6 +98,32 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
         "top_p": float(options.get("top_p", 1.0)),
         "min_p": float(options.get("min_p", 0.0)),
     }
+
+
+def _read_whole(model: Any, batch: Any, *, num_beams: int) -> Any:
+    """What a model keeps of prompts [B, T] whose tokens all see each other, but for the last, which `generate` reads.
+
+    The last token sees all of its prompt as it is.
+    """
+    import torch
+    from transformers import DynamicCache
+
+    real = batch["attention_mask"].bool()
+    places = torch.arange(real.shape[1], device=real.device)
+    seen = real[:, None, None, :] | (places == places[:, None])  # [B, 1, T, T]; padding sees itself
+    if window := getattr(model.config, "sliding_window", None):
+        seen = seen & (places > places[:, None] - window)
+    mask = torch.zeros(seen.shape, dtype=model.dtype, device=real.device)
+    cache = DynamicCache()
+    model(
+        input_ids=batch["input_ids"],
+        attention_mask=mask.masked_fill(~seen, torch.finfo(model.dtype).min),
+        position_ids=(real.cumsum(dim=1) - 1).clamp(min=0),
+        past_key_values=cache,
+    )
+    cache.crop(-1)
+    cache.batch_repeat_interleave(num_beams)
+    return cache
 
 
 mlflow.models.set_model(TextGenerator())

@@ -10,6 +10,7 @@ from pipeline.dag.foresight import Foresight, Source
 from pipeline.dag.resources import Resources
 from pipeline.dag.stage import (
     ExternalFile,
+    Input,
     Problem,
     Stage,
     StageContext,
@@ -43,18 +44,20 @@ PACKINGS = {
     Objective.prefix_lm: Packing.pad,
     Objective.span_corruption: Packing.concatenate,
 }
-"How documents become sequences, by the objective; of others a sequence is an example."
+"How documents become sequences, by the objective; of others a sequence is an example, of prefix_lm if there are any."
 
 
 @dataclass
 class Finetune(TrainingConfig, Stage):
     """Continues from a checkpoint, an export, a Hugging Face folder or a model on the hub.
 
-    A sequence is one example, with the loss on its response only, or for masked_lm and prefix_lm one document;
-    span_corruption takes full sequences. global_batch_tokens counts padded sequences, as everywhere.
+    A sequence is one example, with the loss on its response only, for masked_lm one document, and for prefix_lm one
+    example whose prompt is the prefix, or one document; span_corruption takes full sequences. global_batch_tokens
+    counts padded sequences, as everywhere.
     """
 
     name: ClassVar[str] = "finetune"
+    version: ClassVar[int] = 2
     produces: ClassVar[str] = "checkpoint"
 
     @dataclass
@@ -159,7 +162,7 @@ class Finetune(TrainingConfig, Stage):
         weights = self._weights(context)
         tokenizer = Tokenizer.load(weights.child("tokenizer").local())
         model = load_config(weights.local())
-        packing = PACKINGS.get(self.objective_of(model))
+        packing = self._packing(model, context.one("tokens"))
         self._check(model, tokenizer, packing, node=context.node)
         job = TrainingJob(
             model=model,
@@ -174,6 +177,11 @@ class Finetune(TrainingConfig, Stage):
         )
         return training_node.train(context, job, vocab_size=job.model.vocab_size or tokenizer.vocab_size)
 
+    def _packing(self, model: ModelConfig, tokens: Input) -> Packing | None:
+        objective = self.objective_of(model)
+        reads_prompts = objective is Objective.prefix_lm and training_node.are_examples(tokens)
+        return None if reads_prompts else PACKINGS.get(objective)
+
     def _check(
         self, model: ModelConfig, tokenizer: "Tokenizer", packing: Packing | None, *, node: str
     ) -> None:
@@ -184,7 +192,7 @@ class Finetune(TrainingConfig, Stage):
         if packing is not None:
             found = found or training_node.packing_problems(model, self, packing)
         refuse_first(below(f"stages.{node}", found))
-        corruption_of(self, model, tokenizer)
+        corruption_of(self, model, tokenizer, packing=packing)
 
     def _weights(self, context: StageContext) -> Folder:
         """The weights to begin from; those of others are turned into ours first."""

@@ -20,6 +20,21 @@ model = LOADER.from_pretrained(FOLDER)
 tokenizer = AutoTokenizer.from_pretrained(FOLDER)
 ```
 """
+PREFIX_USE = """The tokens of a prompt all see each other in this model (a prefix language model). `transformers` lets a
+token see what is before it, unless it is given a mask:
+
+```python
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(FOLDER)
+tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+ids = tokenizer(PROMPT, return_tensors="pt", add_special_tokens=False)["input_ids"]
+mask = torch.zeros(1, 1, ids.shape[1], ids.shape[1])  # added to the scores: every token sees all of them
+with torch.no_grad():
+    logits = model(ids, attention_mask=mask).logits
+```
+"""
 OWN_USE = """`transformers` has no model of this architecture. The folder is Headrace's own: model.json, fp32 weights in
 model.safetensors, and the tokenizer.
 
@@ -54,6 +69,8 @@ def model_card(
     )
     head = f"library_name: transformers\npipeline_tag: {TAGS[loader]}" if loader else "library_name: headrace"
     use = USE.replace("LOADER", loader) if loader else OWN_USE
+    if config.get("prefix_lm") and not config["classes"]:
+        use = PREFIX_USE
     return f"""---
 {head}
 ---

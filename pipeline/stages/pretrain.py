@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from data.mixture import MixtureRules
-from model.config import ModelConfig
+from model.config import ModelConfig, reads_prompts_whole
 from pipeline.dag.folder import Folder
 from pipeline.dag.foresight import Foresight, Source
 from pipeline.dag.resources import Resources
@@ -23,7 +23,7 @@ from pipeline.dag.store import Manifest
 from pipeline.stages import embedding, training_node
 from pipeline.training import distillation
 from pipeline.training.config import Packing, TrainingConfig
-from pipeline.training.objective import OF_EXAMPLES
+from pipeline.training.objective import OF_EXAMPLES, Objective
 from pipeline.training.pace import Paces
 from pipeline.training.sources import can_be_followed, source_names
 
@@ -70,6 +70,10 @@ class Pretrain(TrainingConfig, Stage):
             found.append(
                 Problem("inputs.embedding_init", what, allowed, "leave inputs.initial or this empty")
             )
+        if reads_prompts_whole(self.model) and self.objective_of(self.model) is not Objective.prefix_lm:
+            what = "a model that reads prompts whole learns that by prefix_lm, and another objective is set"
+            do = "leave model.prefix_lm out: training sets it, or set objective=prefix_lm"
+            found.append(Problem("model.prefix_lm", what, "true with the objective prefix_lm alone", do))
         found = found or training_node.fitting_problems(self.model, self)
         return found or training_node.packing_problems(self.model, self, self.packing)
 
@@ -151,7 +155,9 @@ class Pretrain(TrainingConfig, Stage):
             training_node.require_shards(context.inputs[name], node=context.node, port=name)
         tokenizer = Tokenizer.load(context.one("tokenizer").folder.local())
         training_node.checked_vocabulary(self.model, tokenizer.vocab_size, node=context.node)
-        corruption_of(self, self.model, tokenizer)  # refused here, before a rank is started
+        corruption_of(
+            self, self.model, tokenizer, packing=self.used_packing
+        )  # refused here, before a rank is started
         validation, initial, teacher = (context.inputs[name] for name in ("validation", "initial", "teacher"))
         rows, matched = embedding.prepare(context, self.model.hidden_size)
         job = TrainingJob(

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from data.batches import Corruption
+from data.denoising import Prompts
 from data.heldout import EvalPool, EvalSequences, HeldOut
 from data.packed import PackedSequences
 from data.pair_rows import PairSequences
 from data.shards import TokenShards
 from data.tokenizer import Tokenizer
 from model.base import LanguageModel
-from model.config import classes_of
+from model.config import classes_of, reads_prompts_whole
 from model.decoder import Decoder
 from model.encoder import Encoder
 from model.objectives import build_objective
@@ -57,7 +58,10 @@ def what_is_scored(
         assert pool is not None
         return Scored(build_objective(asked.name, model), EvalPool(pool(shards)))
     if isinstance(model, Decoder):
-        return Scored(build_objective("causal_lm", model), held_out_text(shards, seq_len=seq_len))
+        held_out_rows = held_out_text(shards, seq_len=seq_len)
+        if shards.format.has_loss_mask and reads_prompts_whole(model.config):
+            return Scored(build_objective("prefix_lm", model), held_out_rows, Prompts())
+        return Scored(build_objective("causal_lm", model), held_out_rows)
     if isinstance(model, Encoder):
         _require_head(model)
         held_out = EvalSequences(shards, seq_len=seq_len)

@@ -215,6 +215,11 @@ def sequences_ahead(
     return sum(counts) // (seq_len if unit == "tokens" else 1)
 
 
+def are_examples(tokens: Input) -> bool:
+    """Whether rows have a prompt and a response, of which targets are counted, or are documents."""
+    return "targets" in tokens.manifest.counters
+
+
 def reported_metrics(objective: Objective, *, held_out: bool) -> tuple[str, ...]:
     """What a training reports that a search may decide by; `held_out`: whether it has text to evaluate on."""
     return (

@@ -51,7 +51,7 @@ def _reading(job: TrainingJob) -> Reading:
     if objective is Objective.causal_lm:
         return Reading()
     tokenizer = Tokenizer.load(job.tokenizer.local())
-    corruption = corruption_of(job.training, job.model, tokenizer)
+    corruption = corruption_of(job.training, job.model, tokenizer, packing=job.packing)
     return Reading(
         corruption, pool_of_examples(objective, job.model, tokenizer, seq_len=job.training.seq_len)
     )

@@ -5,30 +5,34 @@ from dataclasses import replace
 import numpy as np
 
 from data.batches import Corruption
-from data.denoising import Masks, Prefixes, Spans
+from data.denoising import Masks, Prefixes, Prompts, Spans
 from data.tokenizer import Tokenizer
 from model.config import ModelConfig
 from pipeline.errors import ConfigError
-from pipeline.training.config import TrainingConfig
+from pipeline.training.config import Packing, TrainingConfig
 from pipeline.training.objective import Objective, ObjectiveSettings
 
 
 def corruption_of(
-    training: TrainingConfig, model: ModelConfig, tokenizer: Tokenizer, *, seed: int | None = None
+    training: TrainingConfig,
+    model: ModelConfig,
+    tokenizer: Tokenizer,
+    *,
+    packing: Packing | None,
 ) -> Corruption | None:
-    """None where the objective reads sequences as they are; `seed` in place of the training's.
+    """None where the objective reads sequences as they are; without a packing each is an example.
 
     Raises:
         ConfigError: the tokenizer has no token for a mask, or too few for spans.
     """
-    drawn = training.seed if seed is None else seed
+    drawn = training.seed
     match training.objective_of(model):
         case Objective.masked_lm:
             return masks(training, tokenizer, seed=drawn)
         case Objective.span_corruption:
             return spans(training, tokenizer, seed=drawn, seq_len=training.seq_len)
         case Objective.prefix_lm:
-            return Prefixes(drawn)
+            return Prefixes(drawn) if packing else Prompts()
     return None
 
 

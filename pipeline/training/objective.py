@@ -1,11 +1,11 @@
 """What is trained: the objective of a model, what it reads, and what that costs. Torch-free."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from data.corruption import SpanCorruption, TokenMasking
-from model.config import ADDED_LATER, ModelConfig, classes_of, is_number
+from model.config import ADDED_LATER, DecoderConfig, ModelConfig, classes_of, is_number, reads_prompts_whole
 from model.flops import flops_per_pair, flops_per_token
 from pipeline.dag.stage import Problem, below
 
@@ -16,7 +16,7 @@ class Objective(Enum):
     causal_lm = "causal_lm"
     "Each next token."
     prefix_lm = "prefix_lm"
-    "Each next token behind a prefix of random length that all of a sequence sees (Raffel et al. 2019, 3.2.1)."
+    "Each next token behind a prefix that sees all of itself: an example's prompt; of text, as much as is drawn."
     masked_lm = "masked_lm"
     "Tokens masked at random, anew each time, from both sides (Devlin et al. 2018, 3.1)."
     span_corruption = "span_corruption"
@@ -100,7 +100,15 @@ class ObjectiveSettings:
         """What was asked for, or what the architecture is made for."""
         if self.objective is None and classes_of(model):
             return objective_of_classes(classes_of(model))
+        if self.objective is None and reads_prompts_whole(model):
+            return Objective.prefix_lm
         return self.objective or DEFAULTS.get(model.architecture, Objective.causal_lm)
+
+    def trained(self, model: ModelConfig) -> ModelConfig:
+        """The model as it is once it has learnt this: how a prompt is to be read goes along with the weights."""
+        if not isinstance(model, DecoderConfig):
+            return model
+        return replace(model, prefix_lm=self.objective_of(model) is Objective.prefix_lm)
 
     def _objective_problems(self) -> list[Problem]:
         found = below("masking", self.masking.problems()) + below("spans", self.spans.problems())

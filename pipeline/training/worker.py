@@ -99,7 +99,8 @@ def _work(order: Order, ranks: Ranks, pulse: Pulse) -> TrainingResult:
     pulse.enter(Phase.artifact)
     model = order.job.model.with_vocab_size(learned.vocab_size)
     if ranks.is_first:
-        write_artifact(order.job, model, scratch=order.scratch, output=order.output, recorder=recorder)
+        trained = order.job.training.trained(model)
+        write_artifact(order.job, trained, scratch=order.scratch, output=order.output, recorder=recorder)
     ranks.wait()
     counters = {
         "steps": learned.length.num_steps,

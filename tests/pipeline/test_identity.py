@@ -160,7 +160,7 @@ GOLDEN = {
     "base_score": "9e8d3ed4bc058a5d6e83f04a9d63ab10",
     "pairs": "8a48b9a1c4ab00f5fbdbe80e421317a3",
     "pair_tokens": "585e6c0f23c733d4c026ad67de197099",
-    "summarizer": "4f23b50f018c5dfe18644a00377978b2",
+    "summarizer": "e4ee54ee94bbeebca8e24599ee3b8420",
     "summarizer_score": "c8af42b8f7b5d8d9de221c2df4108fd3",
     "export": "a0d609cda8f1e4192547d54480238c08",
     "register": "da8cb626dab74d63de14568ed11fade6",

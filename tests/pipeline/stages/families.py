@@ -37,6 +37,7 @@ MODELS: dict[str, ModelConfig] = {
     "llama_classifier": LlamaConfig(**HEADS, num_kv_heads=2, head_dim=8, classes=["odd", "even"]),
     "rnn_classifier": RnnEncoderConfig(**SHAPE, classes=["odd", "even"]),
     "rnn_seq2seq": RnnSeq2SeqConfig(**SHAPE),
+    "prefix_lm": LlamaConfig(**HEADS, num_kv_heads=2, head_dim=8, sliding_window=24, prefix_lm=True),
 }
 TEXTS = [
     f"the wheel of mill number {number} turns by the river, and the gate is {number}" for number in range(30)
@@ -48,8 +49,8 @@ class Silence:
         pass
 
 
-def evaluated(model: Folder, tokens: Folder, output: Path) -> dict:
+def evaluated(model: Folder, tokens: Folder, output: Path, *, seq_len: int = 32) -> dict:
     names = ["tokens-00000.arrow"]
-    settings = Evaluate(seq_len=32, max_new_tokens=4, num_samples=1)
+    settings = Evaluate(seq_len=seq_len, max_new_tokens=4, num_samples=1)
     evaluate_model(model, tokens, names, settings, 2, open_folder(str(output)), Silence())
     return json.loads((output / "report.json").read_text())

@@ -30,6 +30,7 @@ IN_TRANSFORMERS = {
     "gpt2_classifier": "GPT2ForSequenceClassification",
     "llama_classifier": "LlamaForSequenceClassification",
     "t5": "T5ForConditionalGeneration",
+    "prefix_lm": "MistralForCausalLM",
 }
 
 

@@ -127,6 +127,15 @@ def test_settings_that_do_not_go_together_are_refused(architecture, settings, fi
     assert [each.field for each in pretrain(architecture, **settings).problems()] == [field]
 
 
+def test_a_model_that_reads_prompts_whole_learns_that_by_its_own_objective():
+    stage = pretrain("gpt2")
+    stage.model.prefix_lm = True
+    assert stage.objective_of(stage.model) is Objective.prefix_lm
+    assert stage.problems() == []
+    stage.objective = Objective.causal_lm
+    assert [each.field for each in stage.problems()] == ["model.prefix_lm"]
+
+
 @pytest.mark.parametrize("architecture", [name for name in CONFIGS if name != "rnn_encoder"])
 def test_every_training_is_foreseen(tmp_path, architecture):
     stage = pretrain(architecture)

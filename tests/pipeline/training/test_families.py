@@ -8,23 +8,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from data.batches import IGNORED
 from data.shards import TokenFormat, TokenRow, TokenWriter
 from data.tokenizer import Tokenizer
 from data.tokenizer_training import TokenizerRules, train_tokenizer
 from model.config import (
     BertConfig,
+    GPT2Config,
     LlamaConfig,
     RnnEncoderConfig,
     RnnSeq2SeqConfig,
     T5Config,
     TransformerConfig,
 )
-from model.weights import load_weights
+from model.objectives import build_objective
+from model.registry import build_model
+from model.weights import load_config, load_weights
 from pipeline.dag.folder import open_folder
 from pipeline.errors import ConfigError
 from pipeline.training.beginning import check_job
 from pipeline.training.config import Packing
+from pipeline.training.corpus import open_corpus
 from pipeline.training.objective import ARCHITECTURES, DEFAULTS, OF_EXAMPLES, Objective, reported_of
 from tests.pipeline.training.launcher import VOCAB_SIZE
 
@@ -38,7 +44,9 @@ FAMILIES = {
     "transformer": (TransformerConfig(**HEADS), {"label_smoothing": 0.1}),
     "rnn_seq2seq": (RnnSeq2SeqConfig(**SHAPE), {}),
     "llama": (LlamaConfig(**HEADS, num_kv_heads=2), {"objective": Objective.prefix_lm}),
+    "gpt2": (GPT2Config(**HEADS), {"objective": Objective.prefix_lm}),
 }
+READ_PAIRS = {"gpt2"} | {name for name, objective in DEFAULTS.items() if objective in OF_EXAMPLES}
 CHANGES = {"learning_rate": 1e-2, "num_steps": 12, "eval_every_steps": 6}
 
 
@@ -77,8 +85,7 @@ def make_family_job(make_job, tokenizer, tmp_path_factory) -> Callable:
 
     def make(name: str, job: dict | None = None, **changes: object):
         model, own = FAMILIES[name]
-        needs_pairs = DEFAULTS.get(name) in OF_EXAMPLES
-        parts = {"model": model, "tokenizer": tokenizer} | (pairs if needs_pairs else {}) | (job or {})
+        parts = {"model": model, "tokenizer": tokenizer} | (pairs if name in READ_PAIRS else {}) | (job or {})
         return make_job(job=parts, **(CHANGES | own | changes))
 
     return make
@@ -212,6 +219,32 @@ def test_accumulated_micro_batches_are_the_full_batch(here, brief, name):
     here.run(brief(name), "full", micro_batch_size=8)
     here.run(brief(name), "parts", micro_batch_size=1)
     assert here.losses("parts") == pytest.approx(here.losses("full"), abs=1e-5)
+
+
+@pytest.mark.parametrize(("name", "is_prefix"), [("llama", True), ("gpt2", True), ("t5", None)])
+def test_what_is_trained_says_how_it_reads_a_prompt_and_goes_on_so(here, brief, name, is_prefix):
+    here.run(brief(name), "run")
+    config = load_config(here.root / "run/output")
+    assert config.to_dict().get("prefix_lm") is is_prefix
+    assert brief(name, objective=None).training.objective_of(config) is brief(name).training.objective_of(
+        config
+    )
+
+
+def test_a_prompt_is_the_prefix_of_its_example_and_its_response_is_learnt(here, brief):
+    job = brief("gpt2")
+    batches = open_corpus(job, print).learned.batches
+    given = {"rank": 0, "world_size": 1, "micro_step": 0, "micro_batch_size": batches.per_step}
+    batch = batches.batch(0, **given)
+    num_targets = (batch["labels"] != IGNORED).sum(axis=1)
+    responses = num_targets - 1  # it ends the text
+    assert (
+        batch["prefix_mask"].sum(axis=1).tolist() == responses.tolist()
+    )  # which are as long as their prompts
+    assert batches.num_targets(0) == num_targets.sum()
+    model = build_model(job.model.with_vocab_size(VOCAB_SIZE))
+    of_prompts = build_objective("prefix_lm", model)(**{k: torch.from_numpy(v) for k, v in batch.items()})
+    assert int(of_prompts.num_targets) == num_targets.sum()
 
 
 def test_a_masked_model_goes_on_from_its_weights_with_whole_words_in_padded_documents(here, brief):
