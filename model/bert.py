@@ -24,7 +24,7 @@ from model.config import BertConfig
 from model.encoder import Encoder
 from model.head import HeadLoss, Lesson, VocabularyHead
 from model.layers import Embedding, Linear, full_attention
-from model.masks import full_mask
+from model.masks import added_mask, full_mask
 from model.text_head import text_head
 
 
@@ -141,6 +141,8 @@ class Bert(Encoder):
             x = x + self.type_embedding(types)
         x = self.norm(x)
         mask = full_mask(attention_mask, document_ids, document_ids)
+        if mask is not None:
+            mask = added_mask(mask, x.dtype)
         for block in self.blocks:
             x = self.through(block, x, mask)
         return torch.as_tensor(x)

@@ -10,7 +10,7 @@ from model.base import LanguageModel
 from model.cache import KVCache
 from model.config import classes_of, reads_prompts_whole
 from model.head import VocabularyHead
-from model.masks import Mask, causal_mask
+from model.masks import Mask, added_mask, causal_mask
 from model.recompute import Recompute
 from model.text_head import text_head
 
@@ -59,7 +59,7 @@ class Decoder(LanguageModel):
         window: int | None = None,
     ) -> Mask | None:
         """What `attention` may see among tokens [B, T]; None where it is causal and nothing more."""
-        return causal_mask(
+        found = causal_mask(
             input_ids.shape[1],
             device=input_ids.device,
             document_ids=document_ids,
@@ -68,6 +68,7 @@ class Decoder(LanguageModel):
             # selective recomputation looks at every operation, and into no compiled function
             in_blocks=self.activation_checkpointing is not Recompute.selective,
         )
+        return added_mask(found, self.embedding.weight.dtype) if isinstance(found, Tensor) else found
 
     def new_cache(self, *, num_padding: Tensor, capacity: int, dtype: torch.dtype) -> Any:
         """What `hidden` keeps of the tokens it has read, empty: for prompts padded by num_padding [B] on their left.

@@ -79,9 +79,9 @@ class RMSNorm(nn.Module):
 def attention(query: Tensor, *, key: Tensor, value: Tensor, mask: Mask | None) -> Tensor:
     """softmax(Q K^T / sqrt(D)) V for every head: query [B, T, H, D], key and value [B, S, K, D] -> [B, T, H*D].
 
-    mask: bool [B, 1, T, S], True where a query may see a key, or in blocks. None: causal when T > 1 (then T == S, the
-    fast path); with T == 1 the one query sees every key. H may be a multiple of K (grouped-query attention, Ainslie et
-    al. 2023).
+    mask: bool [B, 1, T, S], True where a query may see a key; numbers to be added; or blocks. None: causal when T > 1
+    (then T == S, the fast path); with T == 1 the one query sees every key. H may be a multiple of K (grouped-query
+    attention, Ainslie et al. 2023).
     """
     if mask is not None and not isinstance(mask, Tensor):
         return _in_blocks(query, key=key, value=value, mask=mask)

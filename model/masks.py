@@ -3,6 +3,7 @@
 Letters: B batch, T time of the queries, S time of the keys.
 """
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Union
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 Mask = Union[Tensor, "BlockMask"]
-"""Bool [B, 1, T, S], True where a query may see a key; or the same by blocks, see `causal_mask`."""
+"""Bool [B, 1, T, S], True where a query may see a key; or numbers to be added; or blocks, see `causal_mask`."""
 Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """Of (row, head, query, key), integers that broadcast against each other: whether the query sees the key."""
 BLOCK_DEVICES = {"cuda"}
@@ -74,6 +75,14 @@ def causal_rule(document_ids: Tensor | None, prefix_mask: Tensor | None, window:
         return seen
 
     return sees
+
+
+def added_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same mask as numbers to be added to scores: 0 where a query may see a key, -inf elsewhere.
+
+    Made once for all layers: of a bool mask torch makes these numbers in every layer, and keeps them all.
+    """
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
 
 
 def document_mask(document_ids: Tensor) -> Tensor:
