@@ -18,7 +18,7 @@ from pipeline.stages.sharding import ARROW
 from pipeline.training.config import Packing, TrainingConfig, folder_problems
 from pipeline.training.distillation import teacher_bytes
 from pipeline.training.fit import Fit, fitted, memory_with
-from pipeline.training.memory import GIB, activations_are_estimated
+from pipeline.training.memory import GIB
 from pipeline.training.objective import Objective, reported_of
 from pipeline.training.pace import (
     Paces,
@@ -128,8 +128,6 @@ def foresee(
     figures |= {"host GiB": memory.on_host / GIB} if memory.on_host else {}
     figures |= {"disk GiB": memory.on_disk / GIB} if memory.on_disk else {}
     remarks = [fit.words()] if fit else []
-    if activations_are_estimated(sized):
-        remarks.append(f"the activations of a {model.architecture} model are an estimate, not measured")
     if teacher and not taught_by:
         remarks.append("what the teacher takes is not counted: its shape is known once it is built")
     given = conditions(sized, config, fit.resources if fit else ranks, taught_by)

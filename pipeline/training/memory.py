@@ -1,14 +1,15 @@
 """What a rank must hold while training, counted from the configs alone: for `headrace plan`. Torch-free.
 
 P parameters, N ranks; the terms are those of ZeRO (Rajbhandari et al. 2019, section 5) with DeepSpeed's buffers as its
-source allocates them. Activations are what autograd keeps of our own blocks, per token.
+source allocates them. Activations are counted in `pipeline.training.activations`.
 """
 
 from dataclasses import dataclass, replace
 
-from model.config import LlamaConfig, ModelConfig, T5Config
+from model.config import ModelConfig
 from model.flops import num_block_parameters, num_parameters
 from pipeline.dag.resources import Recomputation
+from pipeline.training.activations import activation_bytes
 from pipeline.training.config import WEIGHTS_STAGE, BatchSplit, OptimizerKind, Precision, TrainingConfig
 
 GIB = 1 << 30
@@ -88,7 +89,7 @@ def memory_of_rank(
     in_place = wide == FP32 and zero_stage < WEIGHTS_STAGE and not (offload_optimizer and zero_stage > 0)
     master = 0 if in_place else count
     optimizer = FP32 * -(-(master + _states(model, config)) // (split.world_size if zero_stage > 0 else 1))
-    activations = _activations(model, config, split.micro_batch_size, wide, recomputation, on_gpu=on_gpu)
+    activations = activation_bytes(model, config, split.micro_batch_size, wide, recomputation, on_gpu=on_gpu)
     logits = _logits(model, wide, on_gpu=on_gpu)
     update = max(0, _update(model, config, wide, zero_stage, split.world_size) - activations - logits)
     copies = FP32 * -(-(count + _states(model, config)) // split.world_size)
@@ -143,72 +144,6 @@ def _states(model: ModelConfig, config: TrainingConfig) -> int:
             OptimizerKind.muon: blocks + 2 * (count - blocks),
         }[config.optimizer]
     )
-
-
-def activations_are_estimated(model: ModelConfig) -> bool:
-    """Whether the activations were never compared with measured ones."""
-    return model.architecture not in ("gpt2", "llama", "rnn")
-
-
-def _activations(
-    model: ModelConfig,
-    config: TrainingConfig,
-    micro_batch_size: int,
-    wide: int,
-    recomputation: Recomputation,
-    *,
-    on_gpu: bool,
-) -> int:
-    """What autograd keeps over all blocks, of source and target where there are two.
-
-    A block of a decoder that sees a source is taken for two blocks of an encoder.
-    """
-    if not model.size().source:
-        tokens = micro_batch_size * config.seq_len
-        return _of_blocks(model, model.num_layers, tokens, wide, recomputation, on_gpu=on_gpu)
-    source, target = (micro_batch_size * tokens for tokens in config.reads(model, config.seq_len))
-    layers = model.decoder_layers if isinstance(model, T5Config) else model.num_layers
-    return sum(
-        _of_blocks(model, number, tokens, wide, recomputation, on_gpu=on_gpu)
-        for number, tokens in ((model.num_layers, source), (2 * layers, target))
-    )
-
-
-def _of_blocks(
-    model: ModelConfig, num_layers: int, tokens: int, wide: int, recomputation: Recomputation, *, on_gpu: bool
-) -> int:
-    """What is kept for each token, over all blocks; with recomputation a part of each block, and one block."""
-    block = _block_bytes(model, wide, on_gpu=on_gpu)
-    if recomputation is Recomputation.none:
-        return tokens * (num_layers * block + wide * 4 * model.hidden_size)
-    kept = wide * model.hidden_size  # a block's input
-    if recomputation is Recomputation.selective:
-        kept += _product_bytes(model, wide)
-    return tokens * (num_layers * kept + block)
-
-
-def _product_bytes(model: ModelConfig, wide: int) -> int:
-    """What a block's matrices and attention give: queries, keys, values, their mix, and both halves' outputs."""
-    heads = model.num_heads * model.attention_head_dim
-    kv_heads = model.attention_kv_heads * model.attention_head_dim
-    inner = (2 if isinstance(model, LlamaConfig) else 1) * model.intermediate_size
-    return wide * (2 * heads + 2 * kv_heads + 2 * model.hidden_size + inner) + FP32 * model.num_heads
-
-
-def _block_bytes(model: ModelConfig, wide: int, *, on_gpu: bool) -> int:
-    """Inputs of both norms and both halves, queries, keys, values, the mix of values, the insides of the MLP."""
-    width, inner = model.hidden_size, model.intermediate_size
-    heads = model.num_heads * model.attention_head_dim
-    kv_heads = model.attention_kv_heads * model.attention_head_dim
-    if not isinstance(model, LlamaConfig):
-        return wide * (4 * width + 2 * heads + 2 * kv_heads + 2 * inner)
-    # rotation keeps queries and keys again; gate, up, silu(gate) and the product
-    rest = wide * (2 * width + 3 * heads + 3 * kv_heads + 4 * inner)
-    if on_gpu:
-        return rest + wide * 2 * width
-    return (
-        rest + FP32 * 4 * width
-    )  # RMSNorm is one kernel on GPUs alone: here input and result are kept in fp32
 
 
 def _logits(model: ModelConfig, wide: int, *, on_gpu: bool) -> int:
