@@ -28,7 +28,7 @@ from pipeline.training.config import (
     zero_stage_of,
 )
 from pipeline.training.diskmemory import DiskMemory, move_offloaded
-from pipeline.training.gradients import add_up_in_one_pass
+from pipeline.training.gradients import lighten
 from pipeline.training.loss_scale import LossScale, Scaling
 from pipeline.training.memory import REDUCE_BUCKET
 from pipeline.training.optimizer import add_to_average, build_optimizer, clip_gradients, set_learning_rate
@@ -108,7 +108,7 @@ class Engine:
                 config=deepspeed_config(config, resources, split, num_weights=num_weights),
                 dist_init_required=False,
             )
-        add_up_in_one_pass(self.deepspeed.optimizer)
+        lighten(self.deepspeed.optimizer)
         if self.disk:
             move_offloaded(self.deepspeed.optimizer, self.disk, resources)
         if config.precision is Precision.fp32 and self.stage in (1, 2) and not resources.offload_optimizer:

@@ -177,8 +177,8 @@ def _update(model: ModelConfig, config: TrainingConfig, wide: int, stage: int, r
     """What comes when the backward pass is over.
 
     Where gradients are unsorted, a copy of them to be sent, before all else. Where they are sorted, a flat copy of the
-    rank's own. While the optimizer works, a copy of the weights that it updates, for their norms; with muon a
-    direction, and in bf16 the directions of all ranks.
+    rank's own; at stage 2 in half precision, before that, what is sent and what comes. While the optimizer works, a
+    copy of the weights that it updates, for their norms; with muon a direction, in bf16 the directions of all ranks.
     """
     count, blocks = num_parameters(model), num_block_parameters(model)
     own = FP32 * -(-count // ranks)
@@ -186,7 +186,8 @@ def _update(model: ModelConfig, config: TrainingConfig, wide: int, stage: int, r
     if config.optimizer is OptimizerKind.muon:
         work += (FP32 + HALF) * -(-blocks // ranks) + (HALF * blocks if ranks > 1 else 0)
     if not _is_unsorted(wide, stage):
-        return own + work
+        sent = 2 * wide * min(count, REDUCE_BUCKET) if stage == 2 and wide < FP32 else 0  # noqa: PLR2004
+        return max(own + work, sent)
     return max(work, FP32 * min(count, EXCHANGED_AT_ONCE) if ranks > 1 else 0)
 
 

@@ -118,6 +118,7 @@ EXCHANGES = (
     "all_gather_coalesced",
     "reduce_scatter",
     "reduce_scatter_tensor",
+    "all_to_all_single",
 )
 """Calls of DeepSpeed's backend in which a CPU rank talks to others."""
 
