@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from data.tokenizer import Tokenizer
-from model.config import ModelConfig, config_from_dict
+from model.config import ModelConfig
 from model.weights import check_state_dict, expected_shapes, load_config
 from pipeline.dag.arrays import load_array
 from pipeline.dag.folder import Folder
@@ -99,8 +99,8 @@ def check_origin(job: TrainingJob, found: dict[str, Any], *, scratch: Folder, st
     """
     for what, mine in origin_of(job).items():
         theirs = found.get(what, mine)
-        if what == "model" and "architecture" in theirs:  # one that is older lacks fields that came later
-            theirs = config_from_dict(theirs).to_dict()
+        if what == "model" and theirs.get("architecture") == job.model.architecture:
+            theirs = type(job.model)().to_dict() | theirs  # an older one lacks fields that came later
         if theirs != mine:
             raise StageFailedError(
                 f"the checkpoint of step {step} is of another {what}: {_difference(theirs, mine)}",

@@ -6,7 +6,7 @@ import pytest
 
 from data.tokenizer import Tokenizer
 from pipeline.errors import ConfigError, StageFailedError
-from pipeline.training.beginning import check_job
+from pipeline.training.beginning import check_job, check_origin, origin_of
 from pipeline.training.config import Precision
 from tests.pipeline.training.conftest import tiny_model
 from tests.pipeline.training.launcher import VOCAB_SIZE
@@ -76,6 +76,16 @@ def test_a_checkpoint_of_another_training_is_refused(here, make_job, monkeypatch
     assert refused.value.what.startswith("the checkpoint of step 2 is of another ")
     assert str(here.root / "run/scratch") in refused.value.where
     assert all((refused.value.allowed, refused.value.do))
+
+
+def test_a_checkpoint_of_an_older_version_goes_on_and_one_of_a_newer_is_refused(here, make_job):
+    job, (scratch, _) = make_job(), here.folders("run")
+    origin = origin_of(job)
+    del origin["model"]["prefix_lm"]  # a field that came later
+    check_origin(job, origin, scratch=scratch, step=2)
+    origin["model"]["unheard_of"] = 1
+    with pytest.raises(StageFailedError, match="another model: unheard_of 1 for None"):
+        check_origin(job, origin, scratch=scratch, step=2)
 
 
 def _with_hash_of(first):
