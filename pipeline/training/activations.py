@@ -71,7 +71,7 @@ def activation_bytes(
         each.bytes_of(micro_batch_size, each_input=each_input, recomputation=recomputation) for each in stacks
     )
     has_mask = config.mask_documents or config.objective_of(model) is Objective.prefix_lm
-    in_blocks = on_gpu and model.is_causal  # and small
+    in_blocks = on_gpu and model.is_causal and recomputation is not Recomputation.selective  # and small
     if isinstance(model, DecoderConfig | BertConfig) and has_mask and not in_blocks:
         found += micro_batch_size * config.seq_len**2 * wide
     return found
