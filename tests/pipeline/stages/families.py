@@ -1,8 +1,12 @@
 """Small models of every family with one tokenizer, and what an evaluation finds of them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+from data.examples import Example, token_format, tokenize_example
+from data.shards import TokenRow, TokenWriter
+from data.tokenizer import Tokenizer
 from model.config import (
     BertConfig,
     GPT2Config,
@@ -42,6 +46,24 @@ MODELS: dict[str, ModelConfig] = {
 TEXTS = [
     f"the wheel of mill number {number} turns by the river, and the gate is {number}" for number in range(30)
 ]
+
+
+def write_examples(folder: Path, tokenizer: Tokenizer, responses: Sequence[str]) -> list[TokenRow]:
+    """The texts as prompts of examples, with these responses in turn; the rows as they are written."""
+    rows = []
+    kept = token_format(tokenizer, has_loss_mask=True)
+    with TokenWriter(folder / "tokens-00000.arrow", token_format=kept) as writer:
+        for number, text in enumerate(TEXTS):
+            example = Example(str(number), "made", text + "\n", responses[number % len(responses)])
+            row = tokenize_example(example, tokenizer=tokenizer)
+            assert isinstance(row, TokenRow)
+            writer.write(row)
+            rows.append(row)
+    return rows
+
+
+NUMBERED = [f"it is {number}" for number in range(len(TEXTS))]
+"A response of its own for each text."
 
 
 class Silence:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.examples import Example, token_format, tokenize_example
+from data.examples import token_format
 from data.shards import TokenRow, TokenWriter
 from data.tokenizer import Tokenizer
 from data.tokenizer_training import TokenizerRules, train_tokenizer
@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.stages.export import Export, export_model
 from pipeline.stages.export import Precision as Written
 from pipeline.stages.init_from import Changes, files_of, import_weights
-from tests.pipeline.stages.families import MODELS, TEXTS, evaluated
+from tests.pipeline.stages.families import MODELS, NUMBERED, TEXTS, evaluated, write_examples
 
 IN_TRANSFORMERS = {
     "gpt2": "GPT2LMHeadModel",
@@ -38,27 +38,15 @@ IN_TRANSFORMERS = {
 def tokens(tmp_path_factory, family_tokenizer) -> dict[str, Folder]:
     """The same texts as documents, and as examples."""
     root = tmp_path_factory.mktemp("tokens")
-    found = {}
     for kind in ("text", "examples"):
-        folder = root / kind
-        folder.mkdir()
-        kept = token_format(family_tokenizer, has_loss_mask=kind == "examples")
-        with TokenWriter(folder / "tokens-00000.arrow", token_format=kept) as writer:
-            for number, text in enumerate(TEXTS):
-                writer.write(row_of(number, text, family_tokenizer, kind))
-        found[kind] = open_folder(str(folder))
-    return found
-
-
-def row_of(number: int, text: str, tokenizer: Tokenizer, kind: str) -> TokenRow:
-    if kind == "examples":
-        row = tokenize_example(
-            Example(str(number), "made", text + "\n", f"it is {number}"), tokenizer=tokenizer
-        )
-        assert isinstance(row, TokenRow)
-        return row
-    ids = tokenizer.encode(text)
-    return TokenRow(str(number), "made", len(text.encode()), [*ids.tolist(), tokenizer.eos_id])
+        (root / kind).mkdir()
+    write_examples(root / "examples", family_tokenizer, NUMBERED)
+    kept = token_format(family_tokenizer, has_loss_mask=False)
+    with TokenWriter(root / "text/tokens-00000.arrow", token_format=kept) as writer:
+        for number, text in enumerate(TEXTS):
+            ids = [*family_tokenizer.encode(text).tolist(), family_tokenizer.eos_id]
+            writer.write(TokenRow(str(number), "made", len(text.encode()), ids))
+    return {kind: open_folder(str(root / kind)) for kind in ("text", "examples")}
 
 
 def exported(model: Folder, output: Path, precision: Written = Written.fp32) -> dict:

@@ -10,15 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data.examples import Example, token_format, tokenize_example
-from data.shards import TokenWriter
 from model.generation.generate import generate
 from model.generation.settings import Generation
 from model.weights import load_model, load_weights, save_weights
 from pipeline.dag.folder import open_folder
 from pipeline.serving.pyfunc import TextGenerator
 from pipeline.stages.export import Export, export_model
-from tests.pipeline.stages.families import TEXTS, evaluated
+from tests.pipeline.stages.families import NUMBERED, evaluated, write_examples
 
 PROMPTS = ["the wheel of mill number 7 turns", "mill", "the gate is by the river"]
 NEW = 12
@@ -27,14 +25,7 @@ NEW = 12
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory, family_tokenizer):
     folder = tmp_path_factory.mktemp("examples")
-    rows = [
-        tokenize_example(Example(str(n), "made", f"{text}\n", f"it is {n}"), tokenizer=family_tokenizer)
-        for n, text in enumerate(TEXTS)
-    ]
-    kept = token_format(family_tokenizer, has_loss_mask=True)
-    with TokenWriter(folder / "tokens-00000.arrow", token_format=kept) as writer:
-        for row in rows:
-            writer.write(row)
+    rows = write_examples(folder, family_tokenizer, NUMBERED)
     return open_folder(str(folder)), rows
 
 

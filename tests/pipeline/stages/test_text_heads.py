@@ -1,17 +1,13 @@
 """Heads for whole texts: classes and numbers, measured, replaced and kept."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from data.batches import SequencePool
 from data.errors import DataError
-from data.examples import Example, token_format, tokenize_example
 from data.heldout import EvalPool
-from data.shards import TokenRow, TokenShards, TokenWriter
+from data.shards import TokenShards
 from data.tokenizer import Tokenizer
 from model.weights import load_model, load_weights
 from pipeline.dag.folder import Folder, open_folder
@@ -20,7 +16,7 @@ from pipeline.evaluation.scoring import correlation
 from pipeline.stages.init_from import Changes, import_weights
 from pipeline.training.examples import pool_of_examples
 from pipeline.training.objective import Objective
-from tests.pipeline.stages.families import MODELS, TEXTS, evaluated
+from tests.pipeline.stages.families import MODELS, TEXTS, evaluated, write_examples
 
 NUMBERS = ("-1.5", "0.25", "2")
 
@@ -28,23 +24,16 @@ NUMBERS = ("-1.5", "0.25", "2")
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory, family_tokenizer) -> Folder:
     """The same texts as examples whose responses are classes."""
-    return write_responses(tmp_path_factory.mktemp("labelled"), family_tokenizer, ("even", "odd"))
+    folder = tmp_path_factory.mktemp("labelled")
+    write_examples(folder, family_tokenizer, ("even", "odd"))
+    return open_folder(str(folder))
 
 
 @pytest.fixture(scope="module")
 def numbered(tmp_path_factory, family_tokenizer) -> Folder:
     """Their responses are numbers."""
-    return write_responses(tmp_path_factory.mktemp("numbered"), family_tokenizer, NUMBERS)
-
-
-def write_responses(folder: Path, tokenizer: Tokenizer, responses: Sequence[str]) -> Folder:
-    kept = token_format(tokenizer, has_loss_mask=True)
-    with TokenWriter(folder / "tokens-00000.arrow", token_format=kept) as writer:
-        for number, text in enumerate(TEXTS):
-            example = Example(str(number), "made", text + "\n", responses[number % len(responses)])
-            row = tokenize_example(example, tokenizer=tokenizer)
-            assert isinstance(row, TokenRow)
-            writer.write(row)
+    folder = tmp_path_factory.mktemp("numbered")
+    write_examples(folder, family_tokenizer, NUMBERS)
     return open_folder(str(folder))
 
 
