@@ -104,9 +104,8 @@ class Prompts(Corruption):
     def corrupt(self, batch: Batch, places: Ints) -> Batch:
         del places
         is_target = batch["labels"] != IGNORED
-        first = np.where(
-            is_target.any(axis=1), is_target.argmax(axis=1), -1
-        )  # its label is behind the prompt
+        # the first target is the label of the prompt's last token
+        first = np.where(is_target.any(axis=1), is_target.argmax(axis=1), -1)
         prefix = np.arange(is_target.shape[1]) <= first[:, None]
         return batch | {"prefix_mask": prefix.astype(np.int64)}
 

@@ -155,9 +155,8 @@ class Pretrain(TrainingConfig, Stage):
             training_node.require_shards(context.inputs[name], node=context.node, port=name)
         tokenizer = Tokenizer.load(context.one("tokenizer").folder.local())
         training_node.checked_vocabulary(self.model, tokenizer.vocab_size, node=context.node)
-        corruption_of(
-            self, self.model, tokenizer, packing=self.used_packing
-        )  # refused here, before a rank is started
+        # refused here, before a rank is started
+        corruption_of(self, self.model, tokenizer, packing=self.used_packing)
         validation, initial, teacher = (context.inputs[name] for name in ("validation", "initial", "teacher"))
         rows, matched = embedding.prepare(context, self.model.hidden_size)
         job = TrainingJob(

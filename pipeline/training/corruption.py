@@ -25,14 +25,13 @@ def corruption_of(
     Raises:
         ConfigError: the tokenizer has no token for a mask, or too few for spans.
     """
-    drawn = training.seed
     match training.objective_of(model):
         case Objective.masked_lm:
-            return masks(training, tokenizer, seed=drawn)
+            return masks(training, tokenizer, seed=training.seed)
         case Objective.span_corruption:
-            return spans(training, tokenizer, seed=drawn, seq_len=training.seq_len)
+            return spans(training, tokenizer, seed=training.seed, seq_len=training.seq_len)
         case Objective.prefix_lm:
-            return Prefixes(drawn) if packing else Prompts()
+            return Prefixes(training.seed) if packing else Prompts()
     return None
 
 

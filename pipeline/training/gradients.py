@@ -79,9 +79,9 @@ def _exchange_parts(wrapped: Any, bucket_of_gradients: Tensor, communication_dat
         input_split_sizes=sizes,
         group=wrapped.dp_process_group,
     )
+    lengths = [each.numel() for each in sums]
     for own in received.view(ranks, sizes[rank]):
-        pieces = torch.split(own, [each.numel() for each in sums])
-        for total, piece in zip(sums, pieces, strict=True):
+        for total, piece in zip(sums, torch.split(own, lengths), strict=True):
             total.add_(piece, alpha=1 / ranks)  # without an fp32 copy of the piece
 
 
